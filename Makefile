@@ -1,0 +1,150 @@
+# Weft: one Makefile, out of tree. `make help` lists the targets.
+# Sources are found by wildcard: a new file needs no line here.
+
+SAN     ?=
+DEBUG   ?=
+V       ?=
+WERROR  ?= 1
+CC      ?= cc
+CLANG   ?= clang
+BPFTOOL ?= $(firstword $(wildcard /usr/sbin/bpftool) bpftool)
+PREFIX  ?= /usr/local
+DESTDIR ?=
+PYTHON  ?= /usr/bin/python3
+
+# One folder a variant, so that variants never mix objects.
+variant := $(if $(filter asan,$(SAN)),asan,$(if $(filter tsan,$(SAN)),tsan,$(if $(DEBUG),debug,plain)))
+B       := build/$(variant)
+GEN     := build/gen
+Q       := $(if $(V),,@)
+say      = $(if $(V),,@printf '  %-7s %s\n' $(1) $(2))
+
+VERSION := $(shell cat VERSION)
+
+warn     := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wvla -Wpointer-arith -Wformat=2 \
+            -Wno-unused-parameter -Wno-missing-field-initializers $(if $(WERROR),-Werror)
+opt_plain := -O2 -D_FORTIFY_SOURCE=2
+opt_debug := -O0
+opt_asan  := -O1 -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer
+opt_tsan  := -O1 -fsanitize=thread -fno-omit-frame-pointer
+harden   := -fstack-protector-strong -fstack-clash-protection -fno-strict-aliasing -fPIE
+all_cflags := -std=c11 -D_GNU_SOURCE -DWEFT_VERSION='"$(VERSION)"' -g $(opt_$(variant)) $(harden) $(warn) -I. -I$(GEN) $(CFLAGS)
+all_ldflags := -pie -Wl,-z,relro,-z,now,-z,noexecstack -Wl,--as-needed $(filter -fsanitize=%,$(opt_$(variant))) $(LDFLAGS)
+
+# What each program may link; `make lint` checks the built programs against it.
+libs_base    := -lssl -lcrypto -lnghttp2 -lev -lprotobuf-c -ljansson
+libs_proxy   := $(libs_base) -lpthread
+libs_control := $(libs_base) -lsqlite3 -lyaml -lpthread
+libs_bpf     := -lbpf -lelf -lz
+
+protos   := $(wildcard lib/proto/*.proto)
+pb_src   := $(protos:%.proto=$(GEN)/%.pb-c.c)
+pb_hdr   := $(protos:%.proto=$(GEN)/%.pb-c.h)
+
+src_lib     := $(wildcard lib/*.c lib/http/*.c)
+src_certs   := $(wildcard certs/*.c)
+# A file named main_*.c holds a program's main() and stays out of the libraries, so that tests link what ships.
+src_proxy   := $(filter-out proxy/main_%.c,$(wildcard proxy/*.c proxy/*/*.c))
+src_control := $(filter-out control/main_%.c,$(wildcard control/*.c control/*/*.c))
+src_capture := $(filter-out bpf/main_%.c,$(filter-out %.bpf.c,$(wildcard bpf/*.c)))
+src_bpf     := $(wildcard bpf/*.bpf.c)
+
+obj = $(patsubst %.c,$(B)/obj/%.o,$(1))
+obj_pb := $(patsubst $(GEN)/%.c,$(B)/gen/%.o,$(pb_src))
+
+mains    := $(wildcard proxy/main_*.c control/main_*.c bpf/main_*.c)
+programs :=
+programs += $(if $(wildcard proxy/main_proxy.c),$(B)/bin/weft-proxy)
+programs += $(if $(wildcard control/main_weftd.c),$(B)/bin/weftd)
+programs += $(if $(wildcard control/main_weft.c),$(B)/bin/weft)
+programs += $(if $(wildcard bpf/main_capture.c),$(B)/bin/weft-capture)
+
+.DELETE_ON_ERROR:
+.SECONDARY:
+.PHONY: all help deps test unit integ lint format demo bench fuzz install uninstall clean docs compile_commands.json
+
+all: $(programs) ## build the four programs into build/plain/bin (SAN=asan, SAN=tsan, DEBUG=1: other variants)
+
+help: ## this list
+	@grep -hE '^[a-z_.-]+:.*##' $(MAKEFILE_LIST) | sed -e 's/:.*## /\t/' | expand -t 24
+
+# --- flags stamp: everything is rebuilt when the command line changes ---
+stamp := $(B)/flags
+$(shell mkdir -p $(B); printf '%s\n' '$(subst ','\'',$(CC) $(all_cflags) $(all_ldflags))' | cmp -s - $(stamp) || \
+        printf '%s\n' '$(subst ','\'',$(CC) $(all_cflags) $(all_ldflags))' > $(stamp))
+
+# --- protobuf ---
+$(GEN)/%.pb-c.c $(GEN)/%.pb-c.h: %.proto
+	$(call say,PROTOC,$<)
+	$(Q)mkdir -p $(GEN) && protoc-c --proto_path=. --c_out=$(GEN) $<
+
+# --- objects ---
+$(B)/obj/%.o: %.c $(stamp) | $(pb_hdr)
+	$(call say,CC,$<)
+	$(Q)mkdir -p $(@D) && $(CC) $(all_cflags) -MMD -MP -c -o $@ $<
+
+$(B)/gen/%.o: $(GEN)/%.c $(stamp)
+	$(call say,CC,$<)
+	$(Q)mkdir -p $(@D) && $(CC) $(filter-out -Werror,$(all_cflags)) -MMD -MP -c -o $@ $<
+
+define archive
+	$(call say,AR,$@)
+	$(Q)rm -f $@ && ar rcs $@ $(filter %.o,$^)
+endef
+
+$(B)/libweft.a: $(call obj,$(src_lib) $(src_certs)) $(obj_pb)
+	$(archive)
+$(B)/libproxy.a: $(call obj,$(src_proxy))
+	$(archive)
+$(B)/libcontrol.a: $(call obj,$(src_control))
+	$(archive)
+
+# --- eBPF: each program file an object, linked into one, skeleton for the loader ---
+$(B)/bpf/%.bpf.o: bpf/%.bpf.c $(stamp)
+	$(call say,BPF,$<)
+	$(Q)mkdir -p $(@D) && $(CLANG) -O2 -g -target bpf -D__TARGET_ARCH_x86 -Wall -Werror -I. \
+	    -idirafter /usr/include/$(shell $(CC) -dumpmachine) $(BPFFLAGS) -MMD -MP -c -o $@ $<
+$(B)/bpf/weft.o: $(patsubst bpf/%.bpf.c,$(B)/bpf/%.bpf.o,$(src_bpf))
+	$(call say,BPFLINK,$@)
+	$(Q)$(BPFTOOL) gen object $@ $^
+$(B)/bpf/weft.skel.h: $(B)/bpf/weft.o
+	$(call say,SKEL,$@)
+	$(Q)$(BPFTOOL) gen skeleton $< name weft_bpf > $@
+$(B)/obj/bpf/%.o: bpf/%.c $(stamp) $(B)/bpf/weft.skel.h
+	$(call say,CC,$<)
+	$(Q)mkdir -p $(@D) && $(CC) $(all_cflags) -I$(B) -MMD -MP -c -o $@ $<
+
+# --- programs ---
+define link
+	$(call say,LD,$@)
+	$(Q)mkdir -p $(@D) && $(CC) $(all_ldflags) -o $@ $(filter %.o %.a,$^) $(1)
+endef
+
+$(B)/bin/weft-proxy: $(call obj,proxy/main_proxy.c) $(B)/libproxy.a $(B)/libweft.a
+	$(call link,$(libs_proxy))
+$(B)/bin/weftd: $(call obj,control/main_weftd.c) $(B)/libcontrol.a $(B)/libweft.a
+	$(call link,$(libs_control))
+$(B)/bin/weft: $(call obj,control/main_weft.c) $(B)/libcontrol.a $(B)/libweft.a
+	$(call link,$(libs_control))
+$(B)/bin/weft-capture: $(call obj,bpf/main_capture.c $(src_capture)) $(B)/libweft.a
+	$(call link,$(libs_bpf) -lssl -lcrypto -lev)
+
+# --- unit tests: one Check runner; a suite is one file (tests/unit/*/X_test.c) ---
+src_unit := $(wildcard tests/unit/*.c tests/unit/*/*.c)
+suites   := $(patsubst %_test,%,$(basename $(notdir $(filter %_test.c,$(src_unit)))))
+$(shell mkdir -p $(GEN); printf 'SUITE(%s)\n' $(suites) | grep -v '()' | cmp -s - $(GEN)/suites.tbl.h || \
+        printf 'SUITE(%s)\n' $(suites) | grep -v '()' > $(GEN)/suites.tbl.h)
+$(B)/bin/unit: $(call obj,$(src_unit)) $(B)/libproxy.a $(B)/libcontrol.a $(B)/libweft.a
+	$(call link,$(libs_control) -lcheck -lsubunit -lrt -lm)
+
+unit: ## unit tests (SAN=asan is what `make test` runs)
+	$(Q)$(MAKE) --no-print-directory SAN=$(or $(SAN),asan) build/$(or $(SAN),asan)/bin/unit
+	$(Q)build/$(or $(SAN),asan)/bin/unit $(SUITE)
+
+format: ## rewrite the sources with clang-format
+	clang-format -i $(wildcard lib/*.[ch] lib/http/*.[ch] certs/*.[ch] proxy/*.[ch] proxy/*/*.[ch] control/*.[ch] control/*/*.[ch] bpf/*.[ch] tests/unit/*.[ch] tests/unit/*/*.[ch] tests/fuzz/*.[ch] tests/bench/*.[ch])
+
+clean: ## remove build/
+	rm -rf build compile_commands.json
+
+-include $(shell find $(B) -name '*.d' 2>/dev/null)

@@ -1,0 +1,17 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* err.tbl.h: every kind of failure that a library function reports. ERR(name, text) */
+ERR(NONE, "no error")
+ERR(SYSTEM, "a system call failed")
+ERR(INVALID, "the input is not valid")
+ERR(LIMIT, "a limit was reached")
+ERR(NOT_FOUND, "there is no such thing")
+ERR(EXISTS, "it exists already")
+ERR(DENIED, "not allowed")
+ERR(TIMEOUT, "it took too long")
+ERR(CLOSED, "the other side closed the connection")
+ERR(PROTOCOL, "the other side broke the protocol")
+ERR(TLS, "TLS failed")
+ERR(IDENTITY, "the identity is not the expected one")
+ERR(UNSUPPORTED, "not supported")
+ERR(STORE, "the store failed")
+ERR(CONFLICT, "it was changed by somebody else")

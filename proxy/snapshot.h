@@ -1,0 +1,101 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* snapshot.h: the configuration as the data path reads it: immutable, counted, swapped whole. Made by config.c from pushed
+ * resources (link) or from a file (-f); read by sessions and requests, which keep the one they began with.
+ *
+ * Service, endpoint set and workload are counted by themselves, so that a new snapshot shares what did not change.
+ * References may be dropped on any thread (atomic counts). */
+#ifndef WEFT_PROXY_SNAPSHOT_H
+#define WEFT_PROXY_SNAPSHOT_H
+
+#include "lib/sock.h"
+#include "lib/str.h"
+
+enum protocol { PROTOCOL_UNDECLARED, PROTOCOL_HTTP, PROTOCOL_HTTP2, PROTOCOL_TCP, PROTOCOL_TLS, PROTOCOL_COUNT };
+const char *protocol_name(enum protocol p);
+
+struct endpoint { /* one address and port to dial, of one service port */
+	struct addr addr;
+	const char *identity; /* expected spiffe:// URI; NULL only when !meshed */
+	const char *workload; /* "namespace/instance" */
+	const char *zone;     /* "" when unknown */
+	uint32_t weight;      /* >= 1 */
+	bool meshed;
+};
+
+struct endpoint_set { /* the endpoints of one port of a service; immutable, counted */
+	unsigned refs;
+	size_t len;
+	struct endpoint v[];
+};
+struct endpoint_set *endpoint_set_ref(struct endpoint_set *s);
+void endpoint_set_unref(struct endpoint_set **s);
+
+struct service_port {
+	uint16_t port;
+	enum protocol protocol;
+	const char *name;               /* "" when unnamed */
+	struct endpoint_set *endpoints; /* never NULL, may be empty */
+};
+
+struct service { /* immutable, counted; endpoints of a changed set make a new service struct */
+	unsigned refs;
+	const char *name;    /* "namespace/name" */
+	const char *version; /* of the Service resource it came from: "which policy decided" */
+	size_t n_vips, n_ports;
+	struct ip *vips;
+	struct service_port *ports;
+};
+
+struct workload { /* a pod's own address */
+	unsigned refs;
+	const char *name; /* "namespace/instance" */
+	const char *identity;
+	bool meshed;
+	size_t n_addrs, n_ports;
+	struct ip *addrs;
+	struct workload_port {
+		uint16_t port;
+		enum protocol protocol;
+		bool http_policy;
+		struct endpoint_set *
+		    endpoint; /* one endpoint, one set for each address of the workload: [addr * n_ports + port] is found
+		                                * by snapshot_find */
+	} * ports;
+};
+
+struct snapshot;
+struct snapshot *snapshot_ref(struct snapshot *s);
+void snapshot_unref(struct snapshot **s);
+
+/* What is known of an address and port. */
+enum target_kind {
+	TARGET_EXTERNAL, /* outside the mesh CIDRs and not named by any resource: passed on as it is, at once */
+	TARGET_UNKNOWN,  /* inside, and answered "nothing there" (or no control plane to ask): refused */
+	TARGET_ASK,      /* inside, not asked yet or not answered: wait for config_want() */
+	TARGET_NO_PORT,  /* a service that has no such port */
+	TARGET_SERVICE,
+	TARGET_WORKLOAD,
+};
+struct target { /* pointers are borrowed from the snapshot */
+	enum target_kind kind;
+	const struct service *service;   /* TARGET_SERVICE */
+	const struct service_port *port; /* TARGET_SERVICE */
+	const struct workload *workload; /* TARGET_WORKLOAD */
+	struct endpoint direct;          /* TARGET_WORKLOAD: where to dial and whom to expect */
+	enum protocol protocol;          /* declared, or PROTOCOL_UNDECLARED */
+};
+void snapshot_find(const struct snapshot *s, const struct addr *to, struct target *ret);
+
+/* This workload's own inbound ports. */
+struct inbound_port {
+	uint16_t port;
+	enum protocol protocol;
+	bool http_policy;
+};
+const struct inbound_port *snapshot_inbound(const struct snapshot *s, uint16_t port); /* NULL: undeclared */
+const char *snapshot_trust_domain(const struct snapshot *s);
+uint64_t snapshot_serial(const struct snapshot *s); /* counts up with every swap */
+size_t snapshot_services(const struct snapshot *s);
+size_t snapshot_workloads(const struct snapshot *s);
+
+#endif

@@ -1,0 +1,23 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* codec_base.h: what a codec's own session and stream structs begin with. For the codecs (h1.c, h2.c) and codec.c, which
+ * serves http_session_ops() and its like from it; owners of streams never include it. */
+#ifndef WEFT_LIB_HTTP_CODEC_BASE_H
+#define WEFT_LIB_HTTP_CODEC_BASE_H
+
+#include "lib/http/codec.h"
+
+struct http_session {
+	const struct codec_ops *ops;
+	const struct http_session_events *ev;
+	void *ctx;
+};
+
+struct http_stream {
+	const struct codec_ops *ops;
+	struct http_session *session;
+	const struct http_stream_events *ev; /* a codec reads ev and ctx afresh for each callback: the owner may change */
+	void *ctx;
+	struct arena *arena; /* the owner's */
+};
+
+#endif

@@ -1,0 +1,32 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* api.h: weftd's API for people and machines: HTTP/2 (or 1.1) + JSON + TLS on port 4811, described by the rows of api.tbl.h.
+ * Who asks shows a client certificate of the mesh's CA with the administrator's identity, or a bearer token. Bodies are
+ * capped, everything is answered within the call, nothing is kept for a client. */
+#ifndef WEFT_CONTROL_API_H
+#define WEFT_CONTROL_API_H
+
+#include "control/store.h"
+#include "lib/loop.h"
+
+#include <openssl/ssl.h>
+
+#define API_PORT     4811
+#define API_BODY_MAX (32 * 1024 * 1024) /* an apply of many objects */
+#define ADMIN_SA     "admin"            /* spiffe://TD/ns/weft-system/sa/admin */
+
+struct api_cfg {
+	struct store *store;
+	SSL_CTX *tls; /* tlsctx_server_optional() with ALPN h2, http/1.1; a reference is taken */
+	/* What stands in `weft status` beside the store's own: a new reference, an object {"proxies": [...], ...}. */
+	json_t *(*status)(void *ctx);
+	/* SHA-256 of the root certificate's DER, for join tokens. */
+	uint8_t root_hash[32];
+	void *ctx;
+};
+struct api;
+struct api *api_new(struct loop *loop, const struct api_cfg *cfg, struct err *err);
+void api_accept(struct api *a, int fd);        /* owns fd: the listener's callback */
+void api_set_tls(struct api *a, SSL_CTX *tls); /* after weftd renewed its own certificate; takes a reference */
+void api_free(struct api **a);
+
+#endif

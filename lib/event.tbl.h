@@ -7,6 +7,7 @@ EVENT(STOPPING, INFO, "stopping", "a signal asked the program to stop")
 EVENT(STOPPED, INFO, "stopped", "the program ends in order")
 EVENT(FATAL, ERROR, "fatal", "the program cannot go on and ends")
 EVENT(CONFIG_WARNING, WARN, "config_warning", "a setting is odd but usable")
+EVENT(EVENTS_DROPPED, WARN, "events_dropped", "more than 100 lines of one event came in a second: so many were not written")
 
 /* weft-proxy: supervisor */
 EVENT(WORKER_STARTED, INFO, "worker_started", "the supervisor started a worker; pid")

@@ -30,6 +30,8 @@ void metric_add(struct metric *m, uint64_t n);         /* counter */
 void metric_set(struct metric *m, int64_t v);          /* gauge */
 void metric_observe_us(struct metric *m, uint64_t us); /* histogram in seconds: 1 ms ... 60 s, 14 buckets */
 uint64_t metric_value(const struct metric *m);         /* counter or gauge; observations of a histogram */
+/* Adds every value of `from` to `into` (of the same thread by now): how the page gets the sum of several threads. */
+void metrics_sum(struct metrics *into, const struct metrics *from);
 void metrics_page(const struct metrics *m, struct buf *out);
 
 #endif

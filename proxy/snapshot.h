@@ -11,7 +11,9 @@
 #include "lib/str.h"
 
 enum protocol { PROTOCOL_UNDECLARED, PROTOCOL_HTTP, PROTOCOL_HTTP2, PROTOCOL_TCP, PROTOCOL_TLS, PROTOCOL_COUNT };
-const char *protocol_name(enum protocol p);
+const char *protocol_name(enum protocol p); /* "undeclared", "http", "http2", "tcp", "tls" */
+/* The name as users write it: those above and "grpc", "h2c" (http2), "" (undeclared). */
+bool protocol_parse(struct str s, enum protocol *ret);
 
 struct endpoint { /* one address and port to dial, of one service port */
 	struct addr addr;
@@ -46,21 +48,22 @@ struct service { /* immutable, counted; endpoints of a changed set make a new se
 	struct service_port *ports;
 };
 
-struct workload { /* a pod's own address */
+/* A port that a workload listens on, as declared: this workload's own, or a remote one's. */
+struct inbound_port {
+	uint16_t port;
+	enum protocol protocol;
+	bool http_policy; /* HTTP policy applies: opaque streams (weft1-tcp) are refused here */
+};
+
+struct workload { /* a pod's own address; immutable, counted */
 	unsigned refs;
-	const char *name; /* "namespace/instance" */
-	const char *identity;
+	const char *name;     /* "namespace/instance" */
+	const char *version;  /* of the Workload resource it came from */
+	const char *identity; /* expected spiffe:// URI; NULL only when !meshed */
 	bool meshed;
 	size_t n_addrs, n_ports;
 	struct ip *addrs;
-	struct workload_port {
-		uint16_t port;
-		enum protocol protocol;
-		bool http_policy;
-		struct endpoint_set *
-		    endpoint; /* one endpoint, one set for each address of the workload: [addr * n_ports + port] is found
-		                                * by snapshot_find */
-	} * ports;
+	struct inbound_port *ports; /* declared ones; others may be dialled too, undeclared */
 };
 
 struct snapshot;
@@ -78,22 +81,17 @@ enum target_kind {
 };
 struct target { /* pointers are borrowed from the snapshot */
 	enum target_kind kind;
-	const struct service *service;   /* TARGET_SERVICE */
+	const struct service *service;   /* TARGET_SERVICE, TARGET_NO_PORT */
 	const struct service_port *port; /* TARGET_SERVICE */
 	const struct workload *workload; /* TARGET_WORKLOAD */
-	struct endpoint direct;          /* TARGET_WORKLOAD: where to dial and whom to expect */
+	struct endpoint direct;          /* TARGET_WORKLOAD: the address asked for, and whom to expect there */
 	enum protocol protocol;          /* declared, or PROTOCOL_UNDECLARED */
 };
 void snapshot_find(const struct snapshot *s, const struct addr *to, struct target *ret);
 
 /* This workload's own inbound ports. */
-struct inbound_port {
-	uint16_t port;
-	enum protocol protocol;
-	bool http_policy;
-};
 const struct inbound_port *snapshot_inbound(const struct snapshot *s, uint16_t port); /* NULL: undeclared */
-const char *snapshot_trust_domain(const struct snapshot *s);
+const char *snapshot_trust_domain(const struct snapshot *s); /* "" while unknown */
 uint64_t snapshot_serial(const struct snapshot *s); /* counts up with every swap */
 size_t snapshot_services(const struct snapshot *s);
 size_t snapshot_workloads(const struct snapshot *s);

@@ -25,8 +25,8 @@ struct held { /* in the map by type and name, in the list in the order of coming
 	/* of a Service */
 	struct resource *visible;  /* the version that its manifest made visible, NULL while none did */
 	struct resource *manifest; /* and that manifest */
-	bool no_endpoints;	  /* known to have none */
-	struct service *service;  /* made of `visible` and its endpoints */
+	bool no_endpoints;         /* known to have none */
+	struct service *service;   /* made of `visible` and its endpoints */
 	/* of a Workload */
 	struct workload *workload;
 };

@@ -27,7 +27,8 @@ void catalog_drop_unfollowed(struct catalog *c, bool (*followed)(void *ctx, cons
 /* Builds what has changed since the last call: complete services and workloads. True when something did. */
 bool catalog_settle(struct catalog *c);
 
-const struct resource *catalog_get(const struct catalog *c, enum resource_type t, struct str name); /* last good, or NULL */
+const struct resource *catalog_get(const struct catalog *c, enum resource_type t,
+				   struct str name); /* last good, or NULL */
 size_t catalog_len(const struct catalog *c);
 /* In the order in which they came. fn may not change the catalog. */
 void catalog_each(const struct catalog *c, void (*fn)(void *ctx, const struct resource *r), void *ctx);

@@ -14,7 +14,7 @@
 #include "proxy/catalog.h"
 #include "proxy/snapshot_build.h"
 
-#define IDLE_MS	      (5 * 60 * 1000) /* an address not touched for so long is let go */
+#define IDLE_MS       (5 * 60 * 1000) /* an address not touched for so long is let go */
 #define IDLE_SWEEP_MS (15 * 1000)
 
 struct address { /* one that is followed; in the map and in one of the two lists */
@@ -564,8 +564,8 @@ static void dump_resource(void *ctx, const struct resource *r)
 {
 	struct dump *d = ctx;
 	const char *pending = catalog_pending(d->c->catalog, r);
-	json_t *j = json_pack("{s:s, s:s, s:s}", "type", resource_type_name(r->type), "name", r->name, "version",
-			      r->version);
+	json_t *j =
+	    json_pack("{s:s, s:s, s:s}", "type", resource_type_name(r->type), "name", r->name, "version", r->version);
 	if (pending[0])
 		json_object_set_new(j, "pending", json_string(pending));
 	json_array_append_new(d->to, j);
@@ -576,9 +576,9 @@ static void dump_address(void *ctx, const struct ip *ip)
 	struct dump *d = ctx;
 	const struct address *a = address_get(d->c, ip);
 	char text[IP_TEXT_MAX];
-	json_array_append_new(
-	    d->to, json_pack("{s:s, s:b, s:I}", "address", ip_text(ip, text), "nothingThere", address_is_nothing(a),
-			     "idleMs", (json_int_t)(loop_now_ms(d->c->loop) - a->touched_ms)));
+	json_array_append_new(d->to, json_pack("{s:s, s:b, s:I}", "address", ip_text(ip, text), "nothingThere",
+					       address_is_nothing(a), "idleMs",
+					       (json_int_t)(loop_now_ms(d->c->loop) - a->touched_ms)));
 }
 
 json_t *config_dump(const struct config *c)

@@ -127,7 +127,8 @@ struct resource *resource_new(const struct resource_from *from, struct err *err)
 		return NULL;
 
 	size_t aliases = from->n_aliases * sizeof(struct ip);
-	struct resource *r = mem_alloc(sizeof(*r) + aliases + from->name.len + 1 + from->version.len + 1 + from->bytes.len);
+	struct resource *r =
+	    mem_alloc(sizeof(*r) + aliases + from->name.len + 1 + from->version.len + 1 + from->bytes.len);
 	*r = (struct resource){.refs = 1, .type = from->type, .origin = from->origin};
 	struct ip *ips = (struct ip *)(r + 1);
 	for (size_t i = 0; i < from->n_aliases; i++)

@@ -9,20 +9,20 @@
 #include "lib/str.h"
 #include "proxy/snapshot.h"
 
-#define RESOURCE_NAME_MAX      320 /* "namespace/name" */
-#define RESOURCE_VERSION_MAX   128
-#define RESOURCE_ALIASES_MAX   64
-#define RESOURCE_VIPS_MAX      16
-#define RESOURCE_PORTS_MAX     256
-#define RESOURCE_ENDPOINTS_MAX 10000
+#define RESOURCE_NAME_MAX           320 /* "namespace/name" */
+#define RESOURCE_VERSION_MAX        128
+#define RESOURCE_ALIASES_MAX        64
+#define RESOURCE_VIPS_MAX           16
+#define RESOURCE_PORTS_MAX          256
+#define RESOURCE_ENDPOINTS_MAX      10000
 #define RESOURCE_ENDPOINT_PORTS_MAX 100000 /* of all endpoints of a service together */
-#define RESOURCE_ENTRIES_MAX   1024 /* of a manifest */
-#define RESOURCE_CIDRS_MAX     64
-#define RESOURCE_ROOTS_MAX     16
-#define RESOURCE_WEIGHT_MAX    1000000
+#define RESOURCE_ENTRIES_MAX        1024   /* of a manifest */
+#define RESOURCE_CIDRS_MAX          64
+#define RESOURCE_ROOTS_MAX          16
+#define RESOURCE_WEIGHT_MAX         1000000
 
-#define RESOURCE_TYPE_PREFIX   "type.googleapis.com/weft.v1."
-#define RESOURCE_BY_ADDRESS    NULL /* subscribed to as "addr:IP" when something first connects there */
+#define RESOURCE_TYPE_PREFIX        "type.googleapis.com/weft.v1."
+#define RESOURCE_BY_ADDRESS         NULL /* subscribed to as "addr:IP" when something first connects there */
 
 enum resource_type {
 #define RESOURCE(name, message, descriptor, followed) RESOURCE_##name,
@@ -48,7 +48,7 @@ struct resource { /* immutable, counted, one allocation; main thread only */
 	const char *version; /* never empty */
 	size_t n_aliases;
 	const struct ip *aliases; /* of "addr:IP"; other kinds of alias are dropped */
-	struct str bytes;	  /* the packed message, as it came */
+	struct str bytes;         /* the packed message, as it came */
 };
 
 struct resource_from { /* what a resource is made of; borrowed for the call */

@@ -59,8 +59,8 @@ static bool address(const char *field, size_t i, const ProtobufCBinaryData *b, b
 {
 	char text[IP_TEXT_MAX];
 	if (!resource_ip(b->data, b->len, ret))
-		return err_set(err, ERR_INVALID, "%s[%zu]: %zu bytes, must be an IPv4 (4) or IPv6 (16) address", field, i,
-			       b->len);
+		return err_set(err, ERR_INVALID, "%s[%zu]: %zu bytes, must be an IPv4 (4) or IPv6 (16) address", field,
+			       i, b->len);
 	bool any = true;
 	for (size_t k = 0; k < ret->len; k++)
 		any = any && ret->b[k] == 0;
@@ -186,8 +186,8 @@ static bool check_endpoints(const struct resource_from *from, const ProtobufCMes
 		    !endpoint_ports(e, err) || !identity("identity", e->identity, e->meshed, err) ||
 		    !printable("zone", e->zone, 63, err) ||
 		    !printable("workload", e->workload, RESOURCE_NAME_MAX - 1, err) ||
-		    !(e->weight <= RESOURCE_WEIGHT_MAX || err_set(err, ERR_INVALID, "weight: %u is more than %d",
-								  e->weight, RESOURCE_WEIGHT_MAX)))
+		    !(e->weight <= RESOURCE_WEIGHT_MAX ||
+		      err_set(err, ERR_INVALID, "weight: %u is more than %d", e->weight, RESOURCE_WEIGHT_MAX)))
 			return err_prefix(err, "endpoints[%zu]", i);
 		ports += e->n_ports;
 	}
@@ -209,7 +209,8 @@ static bool check_manifest(const struct resource_from *from, const ProtobufCMess
 				       "entries[%zu].type_url: \"%.128s\" is not known to this proxy; upgrade it", i,
 				       e->type_url);
 		if (!str_is(from->name, e->name) || own)
-			return err_set(err, ERR_INVALID, "entries[%zu].name: \"%.128s\": a manifest lists its own service, once", i,
+			return err_set(err, ERR_INVALID,
+				       "entries[%zu].name: \"%.128s\": a manifest lists its own service, once", i,
 				       e->name);
 		if (e->version[0] == '\0' || strlen(e->version) > RESOURCE_VERSION_MAX)
 			return err_set(err, ERR_INVALID, "entries[%zu].version: must be 1 to %d bytes", i,
@@ -235,8 +236,7 @@ static bool check_self(const struct resource_from *from, const ProtobufCMessage 
 		return err_set(err, ERR_INVALID, "namespace: \"%.64s\" is not a DNS label", s->namespace_);
 	if (!dns_name_valid(str_of(s->name)))
 		return err_set(err, ERR_INVALID, "name: \"%.64s\" is not a DNS name", s->name);
-	return printable("service_account", s->service_account, 253, err) &&
-	       workload_ports(s->ports, s->n_ports, err);
+	return printable("service_account", s->service_account, 253, err) && workload_ports(s->ports, s->n_ports, err);
 }
 
 static bool mesh_cidr(const Weft__V1__MeshCidr *c, struct err *err)
@@ -309,9 +309,9 @@ bool resource_check(const struct resource_from *from, const ProtobufCMessage *m,
 {
 	static bool (*const checks[RESOURCE_COUNT])(const struct resource_from *, const ProtobufCMessage *,
 						    struct err *) = {
-	    [RESOURCE_SERVICE] = check_service,	  [RESOURCE_ENDPOINTS] = check_endpoints,
+	    [RESOURCE_SERVICE] = check_service,   [RESOURCE_ENDPOINTS] = check_endpoints,
 	    [RESOURCE_MANIFEST] = check_manifest, [RESOURCE_WORKLOAD] = check_workload,
-	    [RESOURCE_SELF] = check_self,	  [RESOURCE_MESH] = check_mesh,
+	    [RESOURCE_SELF] = check_self,         [RESOURCE_MESH] = check_mesh,
 	};
 	return known(m, err) && checks[from->type](from, m, err);
 }

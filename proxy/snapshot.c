@@ -9,8 +9,11 @@
 #include <stdlib.h>
 
 static const char *const protocol_names[PROTOCOL_COUNT] = {
-    [PROTOCOL_UNDECLARED] = "undeclared", [PROTOCOL_HTTP] = "http", [PROTOCOL_HTTP2] = "http2",
-    [PROTOCOL_TCP] = "tcp",		  [PROTOCOL_TLS] = "tls",
+    [PROTOCOL_UNDECLARED] = "undeclared",
+    [PROTOCOL_HTTP] = "http",
+    [PROTOCOL_HTTP2] = "http2",
+    [PROTOCOL_TCP] = "tcp",
+    [PROTOCOL_TLS] = "tls",
 };
 
 const char *protocol_name(enum protocol p)
@@ -102,7 +105,7 @@ struct endpoint_set *endpoint_set_new(const struct endpoint *v, size_t n)
 		struct endpoint *e = &s->v[i];
 		*e = v[i];
 		e->identity = before && text_eq(v[i].identity, before->identity) ? s->v[i - 1].identity
-										  : text_put(&at, v[i].identity);
+										 : text_put(&at, v[i].identity);
 		e->zone = before && text_eq(v[i].zone, before->zone) ? s->v[i - 1].zone : text_put(&at, v[i].zone);
 		e->workload = text_put(&at, v[i].workload);
 	}

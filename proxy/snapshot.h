@@ -91,8 +91,8 @@ void snapshot_find(const struct snapshot *s, const struct addr *to, struct targe
 
 /* This workload's own inbound ports. */
 const struct inbound_port *snapshot_inbound(const struct snapshot *s, uint16_t port); /* NULL: undeclared */
-const char *snapshot_trust_domain(const struct snapshot *s); /* "" while unknown */
-uint64_t snapshot_serial(const struct snapshot *s); /* counts up with every swap */
+const char *snapshot_trust_domain(const struct snapshot *s);                          /* "" while unknown */
+uint64_t snapshot_serial(const struct snapshot *s);                                   /* counts up with every swap */
 size_t snapshot_services(const struct snapshot *s);
 size_t snapshot_workloads(const struct snapshot *s);
 

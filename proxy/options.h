@@ -1,0 +1,38 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* options.h: what the proxy was told at its start, checked: from arguments and WEFT_* (the program parses them) or, for
+ * tests, by hand. Text is borrowed and lives as long as the process. */
+#ifndef WEFT_PROXY_OPTIONS_H
+#define WEFT_PROXY_OPTIONS_H
+
+#include "lib/event.h"
+#include "proxy/snapshot.h"
+
+#define OPTIONS_LABELS_MAX  64
+#define OPTIONS_PORTS_MAX   256
+#define OPTIONS_CONTROL_MAX 4
+
+struct proxy_label {
+	const char *key, *value;
+};
+
+struct proxy_options {
+	const char *instance; /* workload name, unique in its namespace; NULL only with `file` */
+	const char *ns;       /* namespace */
+	struct proxy_label labels[OPTIONS_LABELS_MAX];
+	size_t n_labels;
+	struct inbound_port ports[OPTIONS_PORTS_MAX]; /* that the application listens on; none: outbound only */
+	size_t n_ports;
+	const char *zone; /* "" when unknown */
+	/* weftd, "10.0.0.1:4810" or "[fd00::1]:4810", one a family; the first carries the configuration, each further one only
+	 * registers this workload's address of its family. None: what the join token says. */
+	const char *control[OPTIONS_CONTROL_MAX];
+	size_t n_control;
+	const char
+	    *token; /* join token text, NULL: none (then a rejoin secret in state_dir or a handed-over credential) */
+	const char *state_dir; /* rejoin secret and last good configuration; NULL: nothing is kept */
+	const char *run_dir;   /* admin socket; NULL: none */
+	const char *file;      /* -f: everything from this file, no control plane; NULL: none */
+	enum event_level log_level;
+};
+
+#endif

@@ -1,0 +1,86 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* push.h: the server's side of delta xDS (docs/push.md) as a state machine without sockets: resources go in, decoded requests
+ * of proxies go in, packed responses come out through a callback. A change finds its subscribers by name; what changed within
+ * one turn of the loop goes out together, as the bytes that were packed once.
+ *
+ * Per session and resource it knows what was sent last, what was acknowledged, and what was refused and why. */
+#ifndef WEFT_CONTROL_PUSH_H
+#define WEFT_CONTROL_PUSH_H
+
+#include "control/pushed.h"
+#include "lib/err.h"
+#include "lib/grpc.h"
+#include "lib/proto/xds.pb-c.h"
+
+#include <jansson.h>
+
+#define PUSH_NAMES_MAX    10000         /* subscriptions of one type by one proxy */
+#define PUSH_RESPONSE     (256u << 10)  /* bytes after which a response is closed and the next begun */
+#define PUSH_WINDOW       (1u << 20)    /* bytes unanswered at which sending to a proxy pauses until it answers */
+#define PUSH_RESOURCE_MAX (2560u << 10) /* one resource: window and one resource fit GRPC_QUEUE_MAX */
+#define PUSH_STALL_MS     30000         /* a proxy that holds up its pushes for so long is disconnected */
+#define PUSH_SESSIONS_MAX 4             /* streams of one instance; the oldest makes room */
+#define PUSH_REASON_MAX   256           /* bytes of a refusal that are kept */
+
+typedef Envoy__Service__Discovery__V3__DeltaDiscoveryRequest push_request_pb;
+
+struct push;
+struct push_session;
+
+/* Who is at the other end; strings are copied. identity, ns and sa come from the verified certificate. */
+struct push_peer {
+	const char *identity; /* spiffe://... */
+	const char *ns, *sa;
+	const char *address; /* "10.1.0.2:41234" */
+};
+
+struct push_hooks {
+	uint64_t (*now_ms)(void *ctx);
+	/* May this service account speak as this instance? False and err: the stream ends with PERMISSION_DENIED. */
+	bool (*instance_ok)(void *ctx, const char *ns, const char *sa, const char *instance, struct err *err);
+	/* Something waits to be sent: call push_flush() at the end of this turn. */
+	void (*on_dirty)(void *ctx);
+	/* A proxy refused a resource. */
+	void (*on_nack)(void *ctx, const char *proxy, const char *type, const char *name, const char *reason);
+};
+
+/* How a session speaks. After end() nothing is called any more; it must close the session with push_close(), at once or
+ * later. */
+struct push_link {
+	bool (*send)(void *ctx,
+		     struct str response); /* a packed DeltaDiscoveryResponse; false: the peer does not read */
+	void (*end)(void *ctx, enum grpc_status status, const char *text);
+};
+
+struct push *push_new(const struct push_hooks *hooks, void *ctx);
+void push_free(struct push **p); /* every session must be closed */
+
+/* Takes a reference of its own. Unchanged content is no change. */
+void push_set(struct push *p, struct pushed *res);
+void push_remove(struct push *p, enum pushed_type type, const char *key);
+/* Borrowed; NULL: not there. */
+const struct pushed *push_get(const struct push *p, enum pushed_type type, const char *key);
+
+struct push_session *push_open(struct push *p, const struct push_peer *peer, const struct push_link *link, void *ctx);
+void push_request(struct push_session *s, const push_request_pb *req);
+void push_close(struct push_session **s);
+
+void push_flush(struct push *p); /* sends what is due to whom it is due */
+void push_tick(struct push *p);  /* once a second or so: disconnects who stalls */
+
+struct push_counts { /* since the start, but for the first two */
+	uint64_t sessions, subscriptions;
+	uint64_t requests, responses, resources, removals, bytes, acks, nacks, stalled;
+};
+const struct push_counts *push_counts(const struct push *p);
+
+/* push_status.c: {"proxies": [...], "resources": [...]}: who is connected and how far, and for each resource that somebody
+ * holds "applied by N of M, refused by K: why". A new reference. */
+json_t *push_status(const struct push *p);
+/* How far one resource is, for `weft wait`: M, N, K; false: there is no such resource. */
+struct push_progress {
+	size_t holders, applied, refused;
+};
+bool push_progress(const struct push *p, enum pushed_type type, const char *key, struct push_progress *ret);
+
+#endif

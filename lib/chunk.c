@@ -7,9 +7,9 @@
 #include <pthread.h>
 
 #ifdef __SANITIZE_ADDRESS__
-#define CACHED_MAX 0
+static const unsigned cached_max = 0;
 #else
-#define CACHED_MAX 64
+static const unsigned cached_max = 64;
 #endif
 
 struct free_chunk {
@@ -68,7 +68,7 @@ void chunk_put(void *p, enum chunk_class c)
 {
 	struct free_chunk *f = p;
 
-	if (cache.len[c] >= CACHED_MAX) {
+	if (cache.len[c] >= cached_max) {
 		mem_free(p);
 		return;
 	}

@@ -11,7 +11,9 @@
  *
  * Idle TLS connections give their OpenSSL buffers back (SSL_free_buffers), idle rx and tx hold no chunk.
  *
- * Callbacks never come from within a call of the user's (they come from the loop), except where said.
+ * Callbacks never come from within a call of the user's (they come from the loop). A conn_new() one is open at once and
+ * has no on_open; on_open after conn_tls_accept() tells of the handshake. Take conn_rx() anew in each callback instead of
+ * keeping the pointer: asking for it is how the connection learns that it may be drained and read on.
  * A conn is freed by conn_close() or conn_reset() only; the memory goes after the turn's unwinding, so both may be
  * called from any callback. After on_fail nothing more comes; the user still closes. */
 #ifndef WEFT_LIB_CONN_H

@@ -52,9 +52,17 @@ struct task {
 	void (*cb)(struct task *task);
 };
 void task_init(struct task *t, void (*cb)(struct task *));
-void loop_at_turn_end(struct loop *loop,
-		      struct task *t); /* runs before the loop sleeps; tasks may add tasks (bounded by 64 rounds) */
-void task_cancel(struct task *t);      /* safe when not queued */
+/* Runs before the loop sleeps. Tasks may add tasks; what is added after 64 rounds waits for the next turn. */
+void loop_at_turn_end(struct loop *loop, struct task *t);
+/* Runs at the start of the next turn, which comes without sleeping: for who has more to do but lets others go first. */
+void loop_next_turn(struct loop *loop, struct task *t);
+/* Runs when the loop is freed, unless cancelled: for things that no one but the loop owns any more. */
+void loop_at_free(struct loop *loop, struct task *t);
+void task_cancel(struct task *t); /* safe when not queued */
+static inline bool task_queued(const struct task *t)
+{
+	return !list_empty(&t->node);
+}
 
 /* Frees `p` with `fn` after the callbacks of this turn have unwound. */
 void loop_defer_free(struct loop *loop, void *p, void (*fn)(void *));

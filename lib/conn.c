@@ -1,0 +1,804 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* conn.c: the life of a connection: connect, handshake, read, write, fail, close.
+ *
+ * All that moves bytes happens in three places: on_io() (the descriptor is ready), on_work() (the end of a turn: starts,
+ * flushes, kicks, gives idle memory back) and on_more() (the next turn: bytes that wait inside OpenSSL, of which the
+ * descriptor does not tell). Each callback may close the connection; the struct stays until the turn is over, so what
+ * runs after a callback asks alive() first. TLS records are in conn_tls.c. */
+#include "lib/conn_impl.h"
+
+#include "lib/mem.h"
+
+#include <errno.h>
+#include <netinet/tcp.h>
+#include <sys/uio.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#define RX_MARK         (32u << 10)
+#define TX_MARK         (64u << 10)
+#define TURN_BUDGET     (256u << 10) /* bytes read a connection and turn */
+#define READ_MIN        1024         /* a chunk with less room than this is left as it is */
+#define IOV_MAX_PIECES  16
+#define DIAL_TIMEOUT_MS 10000
+#define LINGER_MS       2000
+#define LINGER_DISCARD  (64u << 10)
+
+/* Idle connections are many: this is counted in docs (1,000 idle ones: 0.5 MB of these). */
+_Static_assert(sizeof(struct conn) <= 512, "struct conn stays within 512 bytes");
+
+static void read_some(struct conn *c);
+static void flush(struct conn *c);
+static void destroy(struct conn *c, bool reset);
+
+static void set_state(struct conn *c, enum conn_state to)
+{
+	static const uint8_t from[] = {
+	    [CONN_CONNECTING] = 0,
+	    [CONN_HANDSHAKE] = 1u << CONN_CONNECTING | 1u << CONN_OPEN,
+	    [CONN_OPEN] = 1u << CONN_CONNECTING | 1u << CONN_HANDSHAKE,
+	    [CONN_FAILED] = 1u << CONN_CONNECTING | 1u << CONN_HANDSHAKE | 1u << CONN_OPEN,
+	    [CONN_LINGERING] = 1u << CONN_OPEN,
+	    [CONN_CLOSED] = 0xff,
+	};
+
+	MUST(from[to] & 1u << c->state);
+	c->state = to;
+}
+
+static bool alive(const struct conn *c)
+{
+	return c->state != CONN_CLOSED;
+}
+
+const char *conn_peer_text(const struct conn *c, char out[static ADDR_TEXT_MAX])
+{
+	if (c->peer.ip.len == 0)
+		return "a local peer";
+	return addr_text(&c->peer, out);
+}
+
+/* --- ends --- */
+
+/* The last thing that the user hears. */
+static void fail(struct conn *c, const struct err *err)
+{
+	set_state(c, CONN_FAILED);
+	timer_stop(&c->timer);
+	task_cancel(&c->work);
+	task_cancel(&c->more);
+	if (c->fd >= 0)
+		io_stop(&c->io);
+	if (c->ev && c->ev->on_fail)
+		c->ev->on_fail(c->ctx, err);
+}
+
+static void fail_errno(struct conn *c, int why, const char *what)
+{
+	char peer[ADDR_TEXT_MAX];
+	struct err err;
+
+	errno = why;
+	err_errno(&err, "%s %s", what, conn_peer_text(c, peer));
+	if (why == ECONNRESET || why == EPIPE)
+		err.code = ERR_CLOSED;
+	if (why == ETIMEDOUT)
+		err.code = ERR_TIMEOUT;
+	fail(c, &err);
+}
+
+static void fail_tls(struct conn *c, const char *what)
+{
+	struct err err;
+
+	if (c->rx_errno) {
+		fail_errno(c, c->rx_errno, what);
+		return;
+	}
+	conn_tls_error(c, what, &err);
+	fail(c, &err);
+}
+
+/* Writing failed. What the peer sent before it went (an early answer, an alert that says why) is read first. */
+static void fail_write(struct conn *c, int why)
+{
+	c->tx_errno = why;
+	buf_done(&c->tx);
+	if (c->state == CONN_LINGERING) {
+		destroy(c, false);
+		return;
+	}
+	if (c->reading)
+		read_some(c);
+	if (alive(c) && c->state != CONN_FAILED)
+		fail_errno(c, why, "connection with");
+}
+
+static void free_conn(void *p)
+{
+	struct conn *c = p;
+
+	c->magic = 0;
+	mem_free(c);
+}
+
+static void destroy(struct conn *c, bool reset)
+{
+	MUST(alive(c));
+	set_state(c, CONN_CLOSED);
+	timer_stop(&c->timer);
+	task_cancel(&c->work);
+	task_cancel(&c->more);
+	if (c->fd >= 0) {
+		io_stop(&c->io);
+		if (reset)
+			sock_reset_close(c->fd);
+		else
+			close(c->fd);
+		c->fd = -1;
+	}
+	SSL_free(c->ssl);
+	c->ssl = NULL;
+	buf_done(&c->rx);
+	buf_done(&c->tx);
+	buf_done(&c->pre);
+	FREE(&c->failure);
+	loop_defer_free(c->loop, c, free_conn);
+}
+
+/* Reads what the peer sent and drops it. True once the peer has ended. */
+static bool discard(struct conn *c)
+{
+	uint8_t scratch[8192];
+
+	for (size_t got = 0; got < LINGER_DISCARD;) {
+		ssize_t n = recv(c->fd, scratch, sizeof(scratch), MSG_DONTWAIT);
+		if (n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR))
+			return true;
+		if (n < 0)
+			return false;
+		got += (size_t)n;
+	}
+	return false;
+}
+
+/* --- what is watched --- */
+
+static bool may_read(const struct conn *c)
+{
+	return c->state == CONN_OPEN && !c->rx_eof && !c->paused && !buf_full(&c->rx);
+}
+
+static void update_watch(struct conn *c)
+{
+	bool read = false, write = false;
+
+	switch (c->state) {
+	case CONN_CONNECTING:
+		write = true;
+		break;
+	case CONN_HANDSHAKE:
+		read = !c->tls_wants_write;
+		write = c->tls_wants_write;
+		break;
+	case CONN_OPEN: {
+		bool was = c->reading;
+		c->reading = read = may_read(c);
+		if (read && !was && c->ssl && conn_tls_has_bytes(c))
+			loop_next_turn(c->loop, &c->more);
+		read = read || c->write_wants_read;
+		write = c->tx_blocked || (c->reading && c->tls_wants_write);
+		break;
+	}
+	case CONN_LINGERING:
+		read = c->tx_ended;
+		write = !c->tx_ended && c->tx_blocked;
+		break;
+	case CONN_FAILED:
+	case CONN_CLOSED:
+		return;
+	}
+	io_want(&c->io, read, write);
+}
+
+/* --- connecting --- */
+
+static void opened(struct conn *c)
+{
+	timer_stop(&c->timer);
+	set_state(c, CONN_OPEN);
+	loop_at_turn_end(c->loop, &c->work); /* what was written meanwhile, and the watch */
+	if (c->ev && c->ev->on_open)
+		c->ev->on_open(c->ctx);
+}
+
+static void handshake(struct conn *c)
+{
+	c->budget = TURN_BUDGET;
+	c->rx_drained = false;
+	switch (conn_tls_handshake(c)) {
+	case CONN_STEP_DONE:
+		opened(c);
+		return;
+	case CONN_STEP_AGAIN:
+		update_watch(c);
+		return;
+	case CONN_STEP_END:
+	case CONN_STEP_FULL:
+	case CONN_STEP_FAIL:
+		break;
+	}
+	if (c->tx_errno)
+		fail_errno(c, c->tx_errno, "TLS handshake with");
+	else
+		fail_tls(c, "TLS handshake with");
+}
+
+static void connected(struct conn *c)
+{
+	socklen_t len = sizeof(int);
+	int why = 0;
+
+	if (getsockopt(c->fd, SOL_SOCKET, SO_ERROR, &why, &len) != 0)
+		why = errno;
+	if (why != 0) {
+		fail_errno(c, why, "cannot connect to");
+		return;
+	}
+	sock_local(c->fd, &c->local);
+	if (!c->ssl) {
+		opened(c);
+		return;
+	}
+	set_state(c, CONN_HANDSHAKE);
+	handshake(c);
+}
+
+static void on_timer(struct timer *t)
+{
+	struct conn *c = CONTAINER_OF(t, struct conn, timer);
+	char peer[ADDR_TEXT_MAX];
+	struct err err;
+
+	MUST_BE(c, CONN_MAGIC);
+	if (c->state == CONN_LINGERING) {
+		destroy(c, c->tx.len > 0); /* unsent bytes: the peer must not take it for a whole answer */
+		return;
+	}
+	err_set(&err, ERR_TIMEOUT,
+		c->state == CONN_CONNECTING ? "connecting to %s took longer than %u ms"
+					    : "the TLS handshake with %s took longer than %u ms",
+		conn_peer_text(c, peer), c->timeout_ms);
+	fail(c, &err);
+}
+
+/* --- reading --- */
+
+static enum conn_step fill_plain(struct conn *c)
+{
+	while (!buf_full(&c->rx)) {
+		size_t room;
+
+		if (c->budget == 0)
+			return CONN_STEP_AGAIN; /* the descriptor stays readable */
+		uint8_t *p = buf_reserve(&c->rx, READ_MIN, &room);
+		room = MIN(room, c->budget);
+		ssize_t n = recv(c->fd, p, room, MSG_DONTWAIT);
+		buf_commit(&c->rx, n > 0 ? (size_t)n : 0);
+		if (n == 0)
+			return CONN_STEP_END;
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0 && errno == EAGAIN)
+			return CONN_STEP_AGAIN;
+		if (n < 0) {
+			c->rx_errno = errno;
+			return CONN_STEP_FAIL;
+		}
+		c->budget -= (uint32_t)n;
+		if ((size_t)n < room)
+			return CONN_STEP_AGAIN; /* that was all: what comes later wakes us */
+	}
+	return CONN_STEP_FULL;
+}
+
+/* Reads and tells the user, until the descriptor is dry, the budget of the turn is spent, or rx is full or paused. */
+static void read_some(struct conn *c)
+{
+	bool dying = c->tx_errno; /* fail_write() goes on when we are done */
+	enum conn_step step;
+
+	c->budget = TURN_BUDGET;
+	c->rx_drained = false;
+	do {
+		size_t before = c->rx.len;
+		step = c->ssl ? conn_tls_fill(c) : fill_plain(c);
+		c->rx_bytes += c->rx.len - before;
+		c->rx_eof = step == CONN_STEP_END && !dying;
+		if ((c->rx.len > before || c->rx_eof) && c->ev && c->ev->on_rx)
+			c->ev->on_rx(c->ctx);
+	} while (step == CONN_STEP_FULL && may_read(c));
+	if (c->state != CONN_OPEN || dying)
+		return;
+	if (step == CONN_STEP_FAIL) {
+		if (c->tx_errno)
+			fail_errno(c, c->tx_errno, "connection with");
+		else if (c->ssl)
+			fail_tls(c, "TLS with");
+		else
+			fail_errno(c, c->rx_errno, "connection with");
+		return;
+	}
+	loop_at_turn_end(c->loop, &c->work);
+}
+
+/* --- writing --- */
+
+static enum conn_step drain_plain(struct conn *c)
+{
+	while (c->tx.len > 0) {
+		struct iovec iov[IOV_MAX_PIECES];
+		struct msghdr msg = {.msg_iov = iov, .msg_iovlen = buf_iov(&c->tx, iov, IOV_MAX_PIECES)};
+		ssize_t n = sendmsg(c->fd, &msg, MSG_DONTWAIT | MSG_NOSIGNAL);
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0 && errno == EAGAIN)
+			return CONN_STEP_AGAIN;
+		if (n < 0) {
+			c->tx_errno = errno;
+			return CONN_STEP_FAIL;
+		}
+		buf_drain(&c->tx, (size_t)n);
+		c->tx_bytes += (uint64_t)n;
+	}
+	return CONN_STEP_DONE;
+}
+
+/* Everything has left: FIN. */
+static void end(struct conn *c)
+{
+	enum conn_step step = c->ssl ? conn_tls_end(c) : CONN_STEP_DONE;
+
+	c->tx_blocked = step == CONN_STEP_AGAIN;
+	if (step == CONN_STEP_FAIL && c->tx_errno) {
+		fail_write(c, c->tx_errno);
+		return;
+	}
+	if (step == CONN_STEP_AGAIN)
+		return;
+	shutdown(c->fd, SHUT_WR);
+	c->tx_ended = true;
+	if (c->state == CONN_LINGERING && (c->rx_eof || discard(c)))
+		destroy(c, false);
+}
+
+static void flush(struct conn *c)
+{
+	if (c->tx_ended) {
+		buf_done(&c->tx); /* there is no way for it any more */
+		return;
+	}
+	if (buf_full(&c->tx))
+		c->tx_room_due = true;
+	enum conn_step step = c->ssl ? conn_tls_drain(c) : drain_plain(c);
+	c->tx_blocked = step == CONN_STEP_AGAIN && !c->write_wants_read;
+	if (step == CONN_STEP_FAIL) {
+		if (c->tx_errno)
+			fail_write(c, c->tx_errno);
+		else if (c->state == CONN_LINGERING)
+			destroy(c, true);
+		else
+			fail_tls(c, "TLS with");
+		return;
+	}
+	if (step == CONN_STEP_DONE && c->end_tx)
+		end(c);
+	if (alive(c) && c->tx_room_due && c->tx.len < c->tx.mark / 2) {
+		c->tx_room_due = false;
+		if (c->state == CONN_OPEN && c->ev && c->ev->on_tx_room)
+			c->ev->on_tx_room(c->ctx);
+	}
+}
+
+/* --- the three places --- */
+
+static void on_io_open(struct conn *c, bool readable, bool writable)
+{
+	if ((writable && c->tx_blocked) || (readable && c->write_wants_read))
+		flush(c);
+	if (c->state == CONN_OPEN && (readable || (writable && c->tls_wants_write)) && may_read(c))
+		read_some(c);
+	update_watch(c);
+}
+
+static void on_io(struct io *io, bool readable, bool writable)
+{
+	struct conn *c = CONTAINER_OF(io, struct conn, io);
+
+	MUST_BE(c, CONN_MAGIC);
+	switch (c->state) {
+	case CONN_CONNECTING:
+		connected(c);
+		break;
+	case CONN_HANDSHAKE:
+		handshake(c);
+		break;
+	case CONN_OPEN:
+		on_io_open(c, readable, writable);
+		break;
+	case CONN_LINGERING:
+		if (!c->tx_ended)
+			flush(c);
+		else if (discard(c))
+			destroy(c, false);
+		update_watch(c);
+		break;
+	case CONN_FAILED:
+	case CONN_CLOSED:
+		MUST(!"io on a dead connection");
+	}
+}
+
+static void on_work(struct task *t)
+{
+	struct conn *c = CONTAINER_OF(t, struct conn, work);
+
+	MUST_BE(c, CONN_MAGIC);
+	if (c->failure) {
+		fail(c, c->failure);
+		return;
+	}
+	if (c->state == CONN_CONNECTING && c->connected_at_once)
+		connected(c);
+	else if (c->state == CONN_HANDSHAKE && c->handshake_due) {
+		c->handshake_due = false;
+		handshake(c);
+	}
+	if (c->state == CONN_OPEN && c->kick) {
+		c->kick = false;
+		if (c->ev && c->ev->on_rx)
+			c->ev->on_rx(c->ctx);
+	}
+	if ((c->state == CONN_OPEN || c->state == CONN_LINGERING) && !c->tx_blocked &&
+	    (c->tx.len > 0 || (c->end_tx && !c->tx_ended)))
+		flush(c);
+	if (c->state == CONN_OPEN && c->ssl)
+		conn_tls_tidy(c);
+	update_watch(c);
+}
+
+static void on_more(struct task *t)
+{
+	struct conn *c = CONTAINER_OF(t, struct conn, more);
+
+	MUST_BE(c, CONN_MAGIC);
+	if (c->state == CONN_LINGERING) { /* the loop is going away, and the user went before */
+		destroy(c, true);
+		return;
+	}
+	if (may_read(c))
+		read_some(c);
+	update_watch(c);
+}
+
+/* --- making --- */
+
+static struct conn *make(struct loop *loop, enum conn_state state, const struct conn_events *ev, void *ctx)
+{
+	struct conn *c = NEW(struct conn);
+
+	c->magic = CONN_MAGIC;
+	c->state = state;
+	c->loop = loop;
+	c->ev = ev;
+	c->ctx = ctx;
+	c->fd = -1;
+	buf_init(&c->rx, RX_MARK);
+	buf_init(&c->tx, TX_MARK);
+	buf_init(&c->pre, SIZE_MAX);
+	timer_init(&c->timer, loop, on_timer);
+	task_init(&c->work, on_work);
+	task_init(&c->more, on_more);
+	loop_at_turn_end(loop, &c->work);
+	return c;
+}
+
+static void take_fd(struct conn *c, int fd)
+{
+	c->fd = fd;
+	io_init(&c->io, c->loop, fd, on_io);
+}
+
+struct conn *conn_new(struct loop *loop, int fd, const struct conn_events *ev, void *ctx)
+{
+	struct conn *c = make(loop, CONN_OPEN, ev, ctx);
+	int on = 1;
+
+	take_fd(c, fd);
+	if (sock_peer(fd, &c->peer) && c->peer.ip.len != 0) {
+		sock_local(fd, &c->local);
+		setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+	}
+	return c;
+}
+
+static socklen_t target(const struct conn_dial *d, struct sockaddr_storage *ret)
+{
+	struct sockaddr_un *un = (struct sockaddr_un *)ret;
+
+	if (!d->unix_path)
+		return addr_to_sockaddr(&d->to, ret);
+	*ret = (struct sockaddr_storage){.ss_family = AF_UNIX};
+	memcpy(un->sun_path, d->unix_path, MIN(strlen(d->unix_path), sizeof(un->sun_path) - 1));
+	return sizeof(*un);
+}
+
+static bool bind_source(int fd, const struct addr *from, struct err *err)
+{
+	char text[ADDR_TEXT_MAX];
+	struct sockaddr_storage sa;
+	int on = 1;
+
+	if (from->ip.len == 0)
+		return true;
+	socklen_t len = addr_to_sockaddr(from, &sa);
+	/* the port is chosen by connect(), by the whole four-tuple: else 28,232 connections a source would be the end */
+	if (from->port == 0)
+		setsockopt(fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, &on, sizeof(on));
+	if (bind(fd, (struct sockaddr *)&sa, len) != 0)
+		return err_errno(err, "cannot bind the source address %s", addr_text(from, text));
+	return true;
+}
+
+static bool dial(struct conn *c, const struct conn_dial *d, struct err *err)
+{
+	struct sockaddr_storage sa;
+	char peer[ADDR_TEXT_MAX];
+	const char *name = d->unix_path ? d->unix_path : addr_text(&d->to, peer);
+	int on = 1;
+
+	if (d->unix_path && strlen(d->unix_path) >= sizeof(((struct sockaddr_un *)0)->sun_path))
+		return err_set(err, ERR_INVALID, "%s: too long for the path of a unix socket", name);
+	if (!d->unix_path && d->to.ip.len == 0)
+		return err_set(err, ERR_INVALID, "cannot connect: no address is given");
+	socklen_t len = target(d, &sa);
+	int fd = socket(sa.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	if (fd < 0)
+		return err_errno(err, "cannot make a socket to connect to %s", name);
+	take_fd(c, fd);
+	if (d->prepare && !d->prepare(d->prepare_arg, fd, err))
+		return false;
+	if (!d->unix_path) {
+		setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+		if (!bind_source(fd, &d->from, err))
+			return false;
+	}
+	if (connect(fd, (struct sockaddr *)&sa, len) == 0)
+		c->connected_at_once = true;
+	else if (errno != EINPROGRESS)
+		return err_errno(err, "cannot connect to %s", name);
+	return !d->tls || conn_tls_client(c, d, err);
+}
+
+static void start_timer(struct conn *c, uint64_t ms)
+{
+	c->timeout_ms = (uint32_t)MIN(ms ? ms : DIAL_TIMEOUT_MS, UINT32_MAX);
+	timer_start(&c->timer, c->timeout_ms);
+}
+
+struct conn *conn_open(struct loop *loop, const struct conn_dial *d, const struct conn_events *ev, void *ctx)
+{
+	struct conn *c = make(loop, CONN_CONNECTING, ev, ctx);
+	struct err err = {0};
+
+	if (!d->unix_path)
+		c->peer = d->to;
+	start_timer(c, d->timeout_ms);
+	if (!dial(c, d, &err))
+		c->failure = mem_dup(&err, sizeof(err));
+	return c;
+}
+
+void conn_tls_accept(struct conn *c, SSL_CTX *ctx, void *tls_arg, uint64_t timeout_ms)
+{
+	struct err err;
+
+	MUST_BE(c, CONN_MAGIC);
+	MUST(c->state == CONN_OPEN && !c->ssl);
+	set_state(c, CONN_HANDSHAKE);
+	start_timer(c, timeout_ms);
+	buf_move(&c->pre, &c->rx, c->rx.len);
+	c->rx_bytes = 0;
+	c->handshake_due = true;
+	c->reading = c->kick = c->rx_eof = false;
+	task_cancel(&c->more);
+	loop_at_turn_end(c->loop, &c->work);
+	if (!conn_tls_server(c, ctx, tls_arg, &err))
+		c->failure = mem_dup(&err, sizeof(err));
+}
+
+/* --- what the user asks for --- */
+
+void conn_set_events(struct conn *c, const struct conn_events *ev, void *ctx)
+{
+	MUST_BE(c, CONN_MAGIC);
+	c->ev = ev;
+	c->ctx = ctx;
+}
+
+struct loop *conn_loop(const struct conn *c)
+{
+	return c->loop;
+}
+
+struct buf *conn_rx(struct conn *c)
+{
+	MUST_BE(c, CONN_MAGIC);
+	if (!c->reading && c->state == CONN_OPEN)
+		loop_at_turn_end(c->loop, &c->work); /* it may be about to be drained: look then whether to read on */
+	return &c->rx;
+}
+
+bool conn_rx_eof(const struct conn *c)
+{
+	return c->rx_eof;
+}
+
+void conn_rx_pause(struct conn *c, bool pause)
+{
+	MUST_BE(c, CONN_MAGIC);
+	if (c->paused == pause)
+		return;
+	c->paused = pause;
+	if (c->state == CONN_OPEN)
+		loop_at_turn_end(c->loop, &c->work);
+}
+
+void conn_rx_kick(struct conn *c)
+{
+	MUST_BE(c, CONN_MAGIC);
+	if (c->state != CONN_OPEN)
+		return;
+	c->kick = true;
+	loop_at_turn_end(c->loop, &c->work);
+}
+
+struct buf *conn_tx(struct conn *c)
+{
+	MUST_BE(c, CONN_MAGIC);
+	return &c->tx;
+}
+
+bool conn_tx_full(const struct conn *c)
+{
+	return buf_full(&c->tx);
+}
+
+void conn_flush(struct conn *c)
+{
+	MUST_BE(c, CONN_MAGIC);
+	if (c->state == CONN_OPEN)
+		loop_at_turn_end(c->loop, &c->work);
+}
+
+void conn_set_marks(struct conn *c, size_t rx, size_t tx)
+{
+	c->rx.mark = rx;
+	c->tx.mark = tx;
+	if (c->state == CONN_OPEN)
+		loop_at_turn_end(c->loop, &c->work);
+}
+
+void conn_end_tx(struct conn *c)
+{
+	MUST_BE(c, CONN_MAGIC);
+	c->end_tx = true;
+	conn_flush(c);
+}
+
+bool conn_tx_ended(const struct conn *c)
+{
+	return c->tx_ended;
+}
+
+static struct conn *take(struct conn **ret_c)
+{
+	struct conn *c = *ret_c;
+
+	*ret_c = NULL;
+	if (c) {
+		MUST_BE(c, CONN_MAGIC);
+		MUST(alive(c));
+	}
+	return c;
+}
+
+void conn_close_flushed(struct conn **ret_c)
+{
+	struct conn *c;
+
+	if (!*ret_c || (*ret_c)->state != CONN_OPEN) {
+		conn_close(ret_c);
+		return;
+	}
+	c = take(ret_c);
+	set_state(c, CONN_LINGERING);
+	c->ev = NULL;
+	c->end_tx = true;
+	buf_done(&c->rx);
+	timer_start(&c->timer, LINGER_MS);
+	task_cancel(&c->more);
+	loop_at_free(c->loop, &c->more);
+	loop_at_turn_end(c->loop, &c->work);
+}
+
+void conn_close(struct conn **ret_c)
+{
+	struct conn *c = take(ret_c);
+
+	if (!c)
+		return;
+	/* close_notify says "this was all": never when it was not */
+	if (c->ssl && c->state == CONN_OPEN && c->tx.len == 0 && !c->tx_errno)
+		conn_tls_end(c);
+	/* bytes left unread turn the close into a reset, which may overtake the alert that says why we refuse */
+	if (c->ssl && c->state == CONN_FAILED && c->fd >= 0) {
+		shutdown(c->fd, SHUT_WR);
+		discard(c);
+	}
+	destroy(c, false);
+}
+
+void conn_reset(struct conn **ret_c)
+{
+	struct conn *c = take(ret_c);
+
+	if (c)
+		destroy(c, true);
+}
+
+int conn_fd(const struct conn *c)
+{
+	return c->fd;
+}
+
+SSL *conn_ssl(const struct conn *c)
+{
+	return c->ssl;
+}
+
+struct str conn_alpn(const struct conn *c)
+{
+	const unsigned char *p = NULL;
+	unsigned len = 0;
+
+	if (c->ssl)
+		SSL_get0_alpn_selected(c->ssl, &p, &len);
+	return str_make(p, len);
+}
+
+bool conn_is_open(const struct conn *c)
+{
+	return c->state == CONN_OPEN;
+}
+
+uint64_t conn_rx_bytes(const struct conn *c)
+{
+	return c->rx_bytes;
+}
+
+uint64_t conn_tx_bytes(const struct conn *c)
+{
+	return c->tx_bytes;
+}
+
+const struct addr *conn_peer(const struct conn *c)
+{
+	return &c->peer;
+}
+
+const struct addr *conn_local(const struct conn *c)
+{
+	return &c->local;
+}

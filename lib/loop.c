@@ -1,0 +1,373 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* loop.c: libev with an end to each turn.
+ *
+ * libev's own order in a turn is: prepare watchers, poll, check watchers, then the callbacks of what happened. The end of
+ * a turn is therefore its prepare watcher: the tasks run there, then the deferred frees, then the poll sleeps. It polls
+ * without sleeping (an idle watcher is active) as long as anything is queued. */
+#include "lib/loop.h"
+
+#include "lib/mem.h"
+
+#include <pthread.h>
+#include <signal.h>
+#include <time.h>
+
+#define LOOP_MAGIC 0x6c6f6f70u
+#define ROUNDS_MAX 64
+#define POSTS_MAX  4096
+
+struct deferred {
+	void *p;
+	void (*fn)(void *);
+};
+
+struct post {
+	void (*fn)(void *arg);
+	void *arg;
+};
+
+struct signal_watch {
+	ev_signal ev;
+	struct signal_watch *next;
+	void (*fn)(void *arg, int signum);
+	void *arg;
+};
+
+struct loop {
+	uint32_t magic;
+	bool running;
+	struct ev_loop *ev;
+	uint64_t now_us;
+	ev_prepare prepare;
+	ev_check check;
+	ev_idle idle;
+	ev_async async;
+	struct list turn_end, next_turn, at_free;
+	struct deferred *deferred; /* grows, is kept */
+	size_t deferred_len, deferred_cap;
+	struct signal_watch *signals;
+	pthread_mutex_t lock; /* of the posts */
+	struct post *posts;   /* NULL or POSTS_MAX */
+	size_t posts_len;
+};
+
+static void take_time(struct loop *loop)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	loop->now_us = (uint64_t)now.tv_sec * 1000000 + (uint64_t)now.tv_nsec / 1000;
+}
+
+/* Moves every node of `from` to the empty list `to`. */
+static void take_all(struct list *to, struct list *from)
+{
+	list_init(to);
+	if (list_empty(from))
+		return;
+	to->next = from->next;
+	to->prev = from->prev;
+	to->next->prev = to->prev->next = to;
+	list_init(from);
+}
+
+/* Runs what is queued now; what is queued meanwhile stays. A task may cancel any other one. */
+static void run_tasks(struct list *queue)
+{
+	struct list now;
+
+	take_all(&now, queue);
+	while (!list_empty(&now)) {
+		struct task *t = list_first(&now, struct task, node);
+		list_remove(&t->node);
+		t->cb(t);
+	}
+}
+
+static void run_deferred(struct loop *loop)
+{
+	for (size_t i = 0; i < loop->deferred_len; i++) { /* a free may defer another: it is appended */
+		struct deferred d = loop->deferred[i];
+		d.fn(d.p);
+	}
+	loop->deferred_len = 0;
+}
+
+static void end_turn(struct loop *loop)
+{
+	for (int i = 0; i < ROUNDS_MAX && !list_empty(&loop->turn_end); i++)
+		run_tasks(&loop->turn_end);
+	run_deferred(loop);
+	if (list_empty(&loop->turn_end) && list_empty(&loop->next_turn))
+		ev_idle_stop(loop->ev, &loop->idle);
+	else
+		ev_idle_start(loop->ev, &loop->idle);
+}
+
+static struct loop *loop_of(struct ev_loop *ev)
+{
+	struct loop *loop = ev_userdata(ev);
+
+	MUST_BE(loop, LOOP_MAGIC);
+	return loop;
+}
+
+static void on_prepare(struct ev_loop *ev, ev_prepare *w, int revents)
+{
+	end_turn(loop_of(ev));
+}
+
+static void on_check(struct ev_loop *ev, ev_check *w, int revents)
+{
+	struct loop *loop = loop_of(ev);
+
+	take_time(loop);
+	run_tasks(&loop->next_turn);
+}
+
+static void on_idle(struct ev_loop *ev, ev_idle *w, int revents)
+{
+	/* nothing: that it is active keeps the poll from sleeping */
+}
+
+static void on_async(struct ev_loop *ev, ev_async *w, int revents)
+{
+	struct loop *loop = loop_of(ev);
+
+	pthread_mutex_lock(&loop->lock);
+	struct post *posts = loop->posts;
+	size_t len = loop->posts_len;
+	loop->posts = NULL;
+	loop->posts_len = 0;
+	pthread_mutex_unlock(&loop->lock);
+	for (size_t i = 0; i < len; i++)
+		posts[i].fn(posts[i].arg);
+	mem_free(posts);
+}
+
+struct loop *loop_new(struct err *err)
+{
+	struct ev_loop *ev = ev_loop_new(EVBACKEND_EPOLL | EVFLAG_NOENV);
+
+	if (!ev) {
+		err_errno(err, "cannot make an event loop (epoll)");
+		return NULL;
+	}
+	struct loop *loop = NEW(struct loop);
+	loop->magic = LOOP_MAGIC;
+	loop->ev = ev;
+	ev_set_userdata(ev, loop);
+	list_init(&loop->turn_end);
+	list_init(&loop->next_turn);
+	list_init(&loop->at_free);
+	MUST(pthread_mutex_init(&loop->lock, NULL) == 0);
+	ev_prepare_init(&loop->prepare, on_prepare);
+	ev_prepare_start(ev, &loop->prepare);
+	ev_check_init(&loop->check, on_check);
+	ev_set_priority(&loop->check, EV_MAXPRI); /* the time first */
+	ev_check_start(ev, &loop->check);
+	ev_idle_init(&loop->idle, on_idle);
+	ev_async_init(&loop->async, on_async);
+	ev_async_start(ev, &loop->async);
+	take_time(loop);
+	return loop;
+}
+
+void loop_free(struct loop **ret_loop)
+{
+	struct loop *loop = *ret_loop;
+
+	if (!loop)
+		return;
+	MUST_BE(loop, LOOP_MAGIC);
+	MUST(!loop->running);
+	run_tasks(&loop->at_free);
+	run_deferred(loop);
+	for (struct signal_watch *s = loop->signals, *next; s; s = next) {
+		next = s->next;
+		ev_signal_stop(loop->ev, &s->ev);
+		mem_free(s);
+	}
+	ev_loop_destroy(loop->ev);
+	pthread_mutex_destroy(&loop->lock);
+	mem_free(loop->posts);
+	mem_free(loop->deferred);
+	loop->magic = 0;
+	FREE(ret_loop);
+}
+
+void loop_run(struct loop *loop)
+{
+	MUST_BE(loop, LOOP_MAGIC);
+	MUST(!loop->running);
+	loop->running = true;
+	ev_now_update(loop->ev);
+	take_time(loop);
+	ev_run(loop->ev, 0);
+	loop->running = false;
+	end_turn(loop); /* that of the turn that stopped it */
+}
+
+void loop_stop(struct loop *loop)
+{
+	MUST_BE(loop, LOOP_MAGIC);
+	ev_break(loop->ev, EVBREAK_ALL);
+}
+
+uint64_t loop_now_ms(const struct loop *loop)
+{
+	return loop->now_us / 1000;
+}
+
+uint64_t loop_now_us(const struct loop *loop)
+{
+	return loop->now_us;
+}
+
+/* --- descriptors --- */
+
+static void on_io(struct ev_loop *ev, ev_io *w, int revents)
+{
+	struct io *io = CONTAINER_OF(w, struct io, ev);
+	bool broken = revents & EV_ERROR; /* libev could not watch it: reading or writing will say why */
+
+	io->cb(io, broken || revents & EV_READ, broken || revents & EV_WRITE);
+}
+
+void io_init(struct io *io, struct loop *loop, int fd, void (*cb)(struct io *, bool readable, bool writable))
+{
+	MUST_BE(loop, LOOP_MAGIC);
+	MUST(fd >= 0);
+	io->loop = loop;
+	io->cb = cb;
+	ev_io_init(&io->ev, on_io, fd, 0);
+}
+
+void io_want(struct io *io, bool read, bool write)
+{
+	struct ev_loop *ev = io->loop->ev;
+	int events = (read ? EV_READ : 0) | (write ? EV_WRITE : 0);
+
+	if (events == (ev_is_active(&io->ev) ? io->ev.events & (EV_READ | EV_WRITE) : 0))
+		return;
+	ev_io_stop(ev, &io->ev);
+	if (!events)
+		return;
+	ev_io_modify(&io->ev, events);
+	ev_io_start(ev, &io->ev);
+}
+
+void io_stop(struct io *io)
+{
+	ev_io_stop(io->loop->ev, &io->ev);
+}
+
+/* --- timers --- */
+
+static void on_timer(struct ev_loop *ev, ev_timer *w, int revents)
+{
+	struct timer *t = CONTAINER_OF(w, struct timer, ev);
+
+	t->cb(t);
+}
+
+void timer_init(struct timer *t, struct loop *loop, void (*cb)(struct timer *))
+{
+	MUST_BE(loop, LOOP_MAGIC);
+	t->loop = loop;
+	t->cb = cb;
+	ev_timer_init(&t->ev, on_timer, 0, 0);
+}
+
+void timer_start(struct timer *t, uint64_t after_ms)
+{
+	struct ev_loop *ev = t->loop->ev;
+
+	ev_timer_stop(ev, &t->ev);
+	if (!t->loop->running)
+		ev_now_update(ev); /* else it would count from the last turn, long ago */
+	ev_timer_set(&t->ev, (double)after_ms / 1000, 0);
+	ev_timer_start(ev, &t->ev);
+}
+
+void timer_stop(struct timer *t)
+{
+	ev_timer_stop(t->loop->ev, &t->ev);
+}
+
+/* --- tasks, frees --- */
+
+void task_init(struct task *t, void (*cb)(struct task *))
+{
+	list_init(&t->node);
+	t->cb = cb;
+}
+
+void loop_at_turn_end(struct loop *loop, struct task *t)
+{
+	if (list_empty(&t->node))
+		list_push(&loop->turn_end, &t->node);
+}
+
+void loop_next_turn(struct loop *loop, struct task *t)
+{
+	if (list_empty(&t->node))
+		list_push(&loop->next_turn, &t->node);
+}
+
+void loop_at_free(struct loop *loop, struct task *t)
+{
+	if (list_empty(&t->node))
+		list_push(&loop->at_free, &t->node);
+}
+
+void task_cancel(struct task *t)
+{
+	list_remove(&t->node);
+}
+
+void loop_defer_free(struct loop *loop, void *p, void (*fn)(void *))
+{
+	if (loop->deferred_len == loop->deferred_cap) {
+		loop->deferred_cap = MAX(64, loop->deferred_cap * 2);
+		loop->deferred = mem_realloc(loop->deferred, loop->deferred_cap * sizeof(struct deferred));
+	}
+	loop->deferred[loop->deferred_len++] = (struct deferred){.p = p, .fn = fn};
+}
+
+/* --- from other threads, from signals --- */
+
+bool loop_post(struct loop *loop, void (*fn)(void *arg), void *arg)
+{
+	pthread_mutex_lock(&loop->lock);
+	bool room = loop->posts_len < POSTS_MAX;
+	if (room) {
+		if (!loop->posts)
+			loop->posts = mem_alloc(POSTS_MAX * sizeof(struct post));
+		loop->posts[loop->posts_len++] = (struct post){.fn = fn, .arg = arg};
+	}
+	pthread_mutex_unlock(&loop->lock);
+	if (room)
+		ev_async_send(loop->ev, &loop->async);
+	return room;
+}
+
+static void on_signal(struct ev_loop *ev, ev_signal *w, int revents)
+{
+	struct signal_watch *s = CONTAINER_OF(w, struct signal_watch, ev);
+
+	s->fn(s->arg, w->signum);
+}
+
+void loop_on_signal(struct loop *loop, int signum, void (*fn)(void *arg, int signum), void *arg)
+{
+	struct signal_watch *s = NEW(struct signal_watch);
+
+	MUST_BE(loop, LOOP_MAGIC);
+	s->fn = fn;
+	s->arg = arg;
+	ev_signal_init(&s->ev, on_signal, signum);
+	ev_signal_start(loop->ev, &s->ev);
+	s->next = loop->signals;
+	loop->signals = s;
+}

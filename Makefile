@@ -35,7 +35,7 @@ all_ldflags := -pie -Wl,-z,relro,-z,now,-z,noexecstack -Wl,--as-needed $(filter 
 libs_base    := -lssl -lcrypto -lnghttp2 -lev -lprotobuf-c -ljansson
 libs_proxy   := $(libs_base) -lpthread
 libs_control := $(libs_base) -lsqlite3 -lyaml -lpthread
-libs_bpf     := -lbpf -lelf -lz
+libs_bpf     := -lbpf -lelf -lz -ljansson
 
 protos   := $(wildcard lib/proto/*.proto)
 pb_src   := $(protos:%.proto=$(GEN)/%.pb-c.c)

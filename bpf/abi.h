@@ -14,17 +14,18 @@
 #define WEFT_TOKEN_LEN    16
 
 /* setsockopt(fd, WEFT_SOL, ...), answered by the cgroup/setsockopt program in the proxy's cgroup; a wrong token is EPERM. */
-#define WEFT_SOL        0x5745
-#define WEFT_OPT_EXEMPT 1 /* struct weft_opt_exempt: this socket's connect() is not captured */
-#define WEFT_OPT_CLIENT 2 /* struct weft_opt_client: what accept() and getpeername() of the other end of this socket shall show */
+#define WEFT_SOL          0x5745
+#define WEFT_OPT_EXEMPT   1 /* struct weft_opt_exempt: this socket's connect() is not captured */
+#define WEFT_OPT_CLIENT \
+	2 /* struct weft_opt_client: what accept() and getpeername() of the other end of this socket shall show */
 
 struct weft_opt_exempt {
 	__u8 token[WEFT_TOKEN_LEN];
 };
 struct weft_opt_client {
 	__u8 token[WEFT_TOKEN_LEN];
-	__u16 family; /* 2 (AF_INET) or 10 (AF_INET6), as the accepting socket sees it on the wire */
-	__u16 port;   /* network order */
+	__u16 family;  /* 2 (AF_INET) or 10 (AF_INET6), as the accepting socket sees it on the wire */
+	__u16 port;    /* network order */
 	__u8 addr[16]; /* first 4 bytes for AF_INET; network order */
 };
 
@@ -34,10 +35,19 @@ struct weft_opt_client {
 
 /* What pooled inbound HTTP connections show to the application instead of a client: outside 127/8, so that "trust localhost"
  * rules never apply to the mesh. 169.254.48.6 and fd77:6566:7400::6 */
-#define WEFT_POOLED_V4 {169, 254, 48, 6}
-#define WEFT_POOLED_V6 {0xfd, 0x77, 0x65, 0x66, 0x74, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 6}
+#define WEFT_POOLED_V4          \
+	{                       \
+		169, 254, 48, 6 \
+	}
+#define WEFT_POOLED_V6                                                        \
+	{                                                                     \
+		0xfd, 0x77, 0x65, 0x66, 0x74, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 6 \
+	}
 /* Source of the proxy's connections to the application: 127.0.0.6 and ::1. */
-#define WEFT_SOURCE_V4 {127, 0, 0, 6}
+#define WEFT_SOURCE_V4       \
+	{                    \
+		127, 0, 0, 6 \
+	}
 
 /* Handover by inheritance: environment WEFT_FDS="name:fd,name:fd,...". Names: "out" (a loopback listener, 8 or 16 times),
  * "in" (inbound listener, once dual-stack or once for each family), "status" (listener on :4820), "token" (memfd with the

@@ -119,6 +119,14 @@ void store_token_done(struct store_token *t);
 /* True when every label of `labels` is allowed by `allowed` (a token's patterns); names the first that is not (ERR_DENIED). */
 bool store_labels_allowed(const json_t *allowed, const json_t *labels, struct err *err);
 
+/* --- bearer tokens of the API: SHA-256 of the whole text, who it stands for in the history --- */
+
+bool store_bearer_add(struct store *s, const uint8_t hash[static STORE_HASH_LEN], const char *who, int64_t not_after,
+		      struct err *err);
+/* ERR_DENIED: not known or expired. */
+bool store_bearer_find(struct store *s, const uint8_t hash[static STORE_HASH_LEN], char *ret_who, size_t who_size,
+		       struct err *err);
+
 /* --- instances: workloads that joined, and their leases --- */
 
 struct store_instance {

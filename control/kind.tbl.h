@@ -1,0 +1,22 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* kind.tbl.h: every kind that Weft has, and those that it will have and refuses by name until then.
+ * KIND(symbol of the const struct kind)          KIND_LATER("Name", "plural") */
+KIND(kind_service)
+KIND(kind_endpointslice)
+KIND_LATER("HTTPRoute", "httproutes")
+KIND_LATER("GRPCRoute", "grpcroutes")
+KIND_LATER("TCPRoute", "tcproutes")
+KIND_LATER("TLSRoute", "tlsroutes")
+KIND_LATER("UDPRoute", "udproutes")
+KIND_LATER("Gateway", "gateways")
+KIND_LATER("GatewayClass", "gatewayclasses")
+KIND_LATER("ReferenceGrant", "referencegrants")
+KIND_LATER("BackendTLSPolicy", "backendtlspolicies")
+KIND_LATER("TrafficPolicy", "trafficpolicies")
+KIND_LATER("AuthorizationPolicy", "authorizationpolicies")
+KIND_LATER("AuthenticationPolicy", "authenticationpolicies")
+KIND_LATER("RateLimitPolicy", "ratelimitpolicies")
+KIND_LATER("FaultPolicy", "faultpolicies")
+KIND_LATER("TelemetryPolicy", "telemetrypolicies")
+KIND_LATER("ExternalService", "externalservices")
+KIND_LATER("MeshConfig", "meshconfigs")

@@ -1,0 +1,21 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* hop.h: the message as it travels between sidecars. Encoding adds the x-weft-* fields of hop.tbl.h, decoding takes them out
+ * and restores what they say. Nothing else in the proxy knows their names. Contract: docs/hop.md. */
+#ifndef WEFT_PROXY_HOP_H
+#define WEFT_PROXY_HOP_H
+
+#include "lib/http/message.h"
+#include "lib/reason.h"
+
+/* What an application or a peer outside the mesh may not say: every x-weft-* field goes, whatever its case. */
+void hop_strip(struct message *m);
+/* Before sending over the mesh. False when the message's arena is full. */
+bool hop_encode(struct message *m) MUST_USE;
+/* After receiving from the mesh; all x-weft-* fields are gone then. *ret_unprocessed (may be NULL): the peer said so.
+ * x-weft-error is kept on responses (the application shall see who answered). False when the arena is full. */
+bool hop_decode(struct message *m, bool *ret_unprocessed) MUST_USE;
+/* x-weft-error for an answer made here: "outbound;no_healthy;shop/orders". */
+bool hop_add_error(struct message *m, const char *hop, enum reason cause, const char *policy) MUST_USE;
+bool hop_add_unprocessed(struct message *m) MUST_USE;
+
+#endif

@@ -1,0 +1,450 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* pool.c: upstream connections and who waits for them. A key is a place (hop, address, expected identity); under it stand its
+ * connections and its waiters. Every change of either runs serve(), once, at the end of the turn: it hands streams to waiters in
+ * order and dials when there are more waiters than room to come. */
+#include "proxy/pool.h"
+
+#include "lib/map.h"
+#include "lib/mem.h"
+
+#define UPSTREAM_MAGIC 0x75707374
+#define KEY_TEXT_MAX   (ADDR_TEXT_MAX + SPIFFE_ID_MAX + 16)
+
+struct pool {
+	struct pool_cfg cfg;
+	struct http_limits limits;
+	struct map keys;
+	struct timer sweep; /* lets idle places go */
+	struct task refuse;
+	struct list refused; /* waiters that found a full queue */
+	size_t conns;
+	bool draining;
+};
+
+struct pool_key {
+	struct map_node node;
+	struct pool *pool;
+	enum hop hop;
+	struct addr addr;
+	char *identity; /* NULL: not meshed */
+	char *sni;
+	struct list conns, waiters;
+	size_t n_conns, n_waiters, n_dialing;
+	struct task task; /* serve() */
+	uint64_t used_ms;
+	char text[];
+};
+
+/* One connection: dialling until it has a session, then serving streams until it drains or fails. Freed after the turn. */
+struct upstream {
+	uint32_t magic;
+	struct list node;
+	struct pool_key *key;
+	struct conn *conn;            /* until the codec takes it */
+	struct http_session *session;
+	const struct codec_ops *ops;
+	struct tls_peer *peer;        /* HOP_MESH */
+	uint64_t idle_since_ms;       /* 0: busy */
+	bool ready, draining;
+};
+
+const char *hop_name(enum hop h)
+{
+	static const char *const names[HOP_COUNT] = {"mesh", "plain", "local"};
+	return names[h];
+}
+
+static const struct codec_ops *codec_of(enum hop h)
+{
+	return h == HOP_MESH ? &codec_h2 : &codec_h1;
+}
+
+static void serve_soon(struct pool_key *k)
+{
+	loop_at_turn_end(k->pool->cfg.loop, &k->task);
+}
+
+static void upstream_free(void *arg)
+{
+	struct upstream *u = arg;
+	mem_free(u->peer);
+	mem_free(u);
+}
+
+/* Takes the connection out of its key; its memory goes after the turn. */
+static void drop(struct upstream *u)
+{
+	struct pool_key *k = u->key;
+	MUST_BE(u, UPSTREAM_MAGIC);
+	if (u->session != NULL)
+		u->ops->session_close(&u->session);
+	if (u->conn != NULL)
+		conn_close(&u->conn);
+	if (!u->ready)
+		k->n_dialing--;
+	list_remove(&u->node);
+	k->n_conns--;
+	k->pool->conns--;
+	u->magic = 0;
+	loop_defer_free(k->pool->cfg.loop, u, upstream_free);
+	serve_soon(k);
+}
+
+/* Fails those who wait at this place, oldest first, until `keep` are left: the ones that other dials will have room for. Who may retry
+ * goes to another endpoint. */
+static void fail_waiters(struct pool_key *k, size_t keep, enum reason reason, const struct err *err)
+{
+	struct list now;
+	list_init(&now);
+	for (; k->n_waiters > keep; k->n_waiters--) {
+		struct list *n = k->waiters.next;
+		list_remove(n);
+		list_push(&now, n);
+	}
+	while (!list_empty(&now)) {
+		struct pool_waiter *w = CONTAINER_OF(now.next, struct pool_waiter, node);
+		list_remove(&w->node);
+		w->key = NULL;
+		w->on_fail(w, reason, err);
+	}
+}
+
+static enum reason dial_reason(const struct upstream *u, const struct err *err)
+{
+	if (u->peer != NULL && u->peer->err.code != ERR_NONE)
+		return REASON_UPSTREAM_UNTRUSTED;
+	switch (err->code) {
+	case ERR_TIMEOUT:
+		return REASON_CONNECT_TIMEOUT;
+	case ERR_TLS:
+		return REASON_TLS_FAILED;
+	default:
+		return REASON_CONNECT_FAIL;
+	}
+}
+
+/* Streams that the connections now being dialled will have room for. */
+static size_t room_to_come(const struct pool_key *k)
+{
+	return k->n_dialing * (k->hop == HOP_MESH ? k->pool->limits.streams_max : 1);
+}
+
+static void lost_before_ready(struct upstream *u, const struct err *err)
+{
+	struct pool_key *k = u->key;
+	enum reason reason = dial_reason(u, err);
+	struct err why = u->peer != NULL && u->peer->err.code != ERR_NONE ? u->peer->err : *err;
+	drop(u);
+	fail_waiters(k, room_to_come(k), reason, &why);
+}
+
+/* --- events of the session --- */
+
+static void on_ready(void *ctx)
+{
+	struct upstream *u = ctx;
+	MUST_BE(u, UPSTREAM_MAGIC);
+	if (!u->ready) {
+		u->ready = true;
+		u->key->n_dialing--;
+		u->idle_since_ms = loop_now_ms(u->key->pool->cfg.loop);
+	}
+	serve_soon(u->key);
+}
+
+static void on_idle(void *ctx, bool idle)
+{
+	struct upstream *u = ctx;
+	MUST_BE(u, UPSTREAM_MAGIC);
+	u->idle_since_ms = idle ? loop_now_ms(u->key->pool->cfg.loop) : 0;
+	if (idle)
+		serve_soon(u->key);
+}
+
+static void on_draining(void *ctx)
+{
+	struct upstream *u = ctx;
+	MUST_BE(u, UPSTREAM_MAGIC);
+	u->draining = true;
+	serve_soon(u->key);
+}
+
+static void on_closed(void *ctx, enum reason reason, const struct err *err)
+{
+	struct upstream *u = ctx;
+	MUST_BE(u, UPSTREAM_MAGIC);
+	static const struct err closed = {.code = ERR_CLOSED, .text = "the upstream closed the connection"};
+	if (!u->ready)
+		lost_before_ready(u, err != NULL ? err : &closed);
+	else
+		drop(u);
+}
+
+static const struct http_session_events session_events = {
+    .on_ready = on_ready,
+    .on_idle = on_idle,
+    .on_draining = on_draining,
+    .on_closed = on_closed,
+};
+
+/* --- events of the connection while dialling --- */
+
+static void on_open(void *ctx)
+{
+	struct upstream *u = ctx;
+	MUST_BE(u, UPSTREAM_MAGIC);
+	struct conn *c = u->conn;
+	u->conn = NULL;
+	u->session = u->ops->session_new(c, HTTP_CLIENT, &u->key->pool->limits, &session_events, u);
+}
+
+static void on_dial_fail(void *ctx, const struct err *err)
+{
+	lost_before_ready(ctx, err);
+}
+
+static void on_dial_bytes(void *ctx)
+{
+	/* Bytes before on_open are left in rx for the codec. */
+	(void)ctx;
+}
+
+static const struct conn_events dial_events = {
+    .on_open = on_open,
+    .on_rx = on_dial_bytes,
+    .on_tx_room = on_dial_bytes,
+    .on_fail = on_dial_fail,
+};
+
+static bool prepare(void *arg, int fd, struct err *err)
+{
+	const struct pool_key *k = arg;
+	if (!mark_exempt(k->pool->cfg.mark, fd, err))
+		return false;
+	return k->hop != HOP_LOCAL || mark_client_pooled(k->pool->cfg.mark, fd, &k->addr, err);
+}
+
+static void dial(struct pool_key *k)
+{
+	static const uint8_t alpn[] = "\x08" ALPN_WEFT_H2;
+	struct pool *p = k->pool;
+	struct upstream *u = NEW(struct upstream);
+	u->magic = UPSTREAM_MAGIC;
+	u->key = k;
+	u->ops = codec_of(k->hop);
+	struct conn_dial d = {
+	    .to = k->addr,
+	    .timeout_ms = k->hop == HOP_MESH ? POOL_MESH_DIAL_MS : POOL_OTHER_DIAL_MS,
+	    .prepare = prepare,
+	    .prepare_arg = k,
+	};
+	if (k->hop == HOP_LOCAL)
+		d.from = mark_source(&k->addr);
+	if (k->hop == HOP_MESH) {
+		u->peer = NEW(struct tls_peer);
+		u->peer->expect = k->identity;
+		d.tls = identity_client(p->cfg.identity);
+		d.tls_arg = u->peer;
+		d.sni = k->sni;
+		d.alpn = alpn;
+		d.alpn_len = sizeof(alpn) - 1;
+	}
+	list_push(&k->conns, &u->node);
+	k->n_conns++;
+	k->n_dialing++;
+	p->conns++;
+	u->conn = conn_open(p->cfg.loop, &d, &dial_events, u);
+}
+
+/* --- waiters --- */
+
+static struct upstream *with_room(struct pool_key *k)
+{
+	list_for_each(u, &k->conns, struct upstream, node)
+		if (u->ready && !u->draining && u->session != NULL && u->ops->room(u->session) > 0)
+			return u;
+	return NULL;
+}
+
+static void serve(struct task *t)
+{
+	struct pool_key *k = CONTAINER_OF(t, struct pool_key, task);
+	struct upstream *u;
+	while (!list_empty(&k->waiters) && (u = with_room(k)) != NULL) {
+		struct pool_waiter *w = CONTAINER_OF(k->waiters.next, struct pool_waiter, node);
+		list_remove(&w->node);
+		w->key = NULL;
+		k->n_waiters--;
+		u->idle_since_ms = 0;
+		w->on_stream(w, u->ops->open(u->session, w->ev, w->ctx, w->arena));
+	}
+	while (k->n_waiters > room_to_come(k) && k->n_conns < POOL_CONNS_MAX) {
+		if (k->hop == HOP_MESH && identity_client(k->pool->cfg.identity) == NULL) {
+			static const struct err none = {.code = ERR_IDENTITY, .text = "this proxy has no certificate yet"};
+			fail_waiters(k, 0, REASON_NOT_READY, &none);
+			break;
+		}
+		dial(k);
+	}
+}
+
+static struct pool_key *key_of(struct pool *p, const struct endpoint *ep, enum hop hop, const char *service)
+{
+	char addr[ADDR_TEXT_MAX], text[KEY_TEXT_MAX];
+	int n = snprintf(text, sizeof(text), "%s|%s|%s", hop_name(hop), addr_text(&ep->addr, addr),
+	                 hop == HOP_MESH ? ep->identity : "");
+	MUST(n > 0 && (size_t)n < sizeof(text));
+	struct map_node *found = map_get(&p->keys, str_make(text, (size_t)n));
+	if (found != NULL)
+		return CONTAINER_OF(found, struct pool_key, node);
+	struct pool_key *k = mem_zalloc(sizeof(*k) + (size_t)n + 1);
+	k->pool = p;
+	k->hop = hop;
+	k->addr = ep->addr;
+	k->identity = hop == HOP_MESH ? mem_strdup(ep->identity) : NULL;
+	k->sni = mem_strdup(service);
+	list_init(&k->conns);
+	list_init(&k->waiters);
+	task_init(&k->task, serve);
+	memcpy(k->text, text, (size_t)n);
+	map_put(&p->keys, &k->node, str_make(k->text, (size_t)n));
+	return k;
+}
+
+/* Those who found a place's queue full: answered at the end of the turn, never before pool_acquire has returned. */
+static void refuse(struct task *t)
+{
+	struct pool *p = CONTAINER_OF(t, struct pool, refuse);
+	static const struct err full = {.code = ERR_LIMIT, .text = "too many requests wait for this endpoint"};
+	while (!list_empty(&p->refused)) {
+		struct pool_waiter *w = CONTAINER_OF(p->refused.next, struct pool_waiter, node);
+		list_remove(&w->node);
+		w->on_fail(w, REASON_OVERFLOW, &full);
+	}
+}
+
+void pool_acquire(struct pool *p, const struct permit *permit, const struct endpoint *ep, enum hop hop, const char *service,
+                  struct pool_waiter *w)
+{
+	MUST(permit != NULL && permit->policy != NULL && w->key == NULL);
+	MUST(hop != HOP_MESH || ep->identity != NULL);
+	struct pool_key *k = key_of(p, ep, hop, service);
+	k->used_ms = loop_now_ms(p->cfg.loop);
+	if (k->n_waiters >= POOL_WAITING_MAX) {
+		list_push(&p->refused, &w->node);
+		loop_at_turn_end(p->cfg.loop, &p->refuse);
+		return;
+	}
+	w->key = k;
+	list_push(&k->waiters, &w->node);
+	k->n_waiters++;
+	serve_soon(k);
+}
+
+void pool_cancel(struct pool *p, struct pool_waiter *w)
+{
+	(void)p;
+	if (w->key != NULL)
+		w->key->n_waiters--;
+	w->key = NULL;
+	list_remove(&w->node);
+}
+
+static void key_free(struct pool_key *k)
+{
+	MUST(list_empty(&k->conns) && list_empty(&k->waiters));
+	task_cancel(&k->task);
+	map_del(&k->pool->keys, &k->node);
+	mem_free(k->identity);
+	mem_free(k->sni);
+	mem_free(k);
+}
+
+/* Once a second: connections idle for too long close, places without connections and waiters go. */
+static void sweep(struct timer *t)
+{
+	struct pool *p = CONTAINER_OF(t, struct pool, sweep);
+	uint64_t now = loop_now_ms(p->cfg.loop);
+	map_for_each(n, &p->keys)
+	{
+		struct pool_key *k = CONTAINER_OF(n, struct pool_key, node);
+		list_for_each_safe(u, &k->conns, struct upstream, node)
+		{
+			bool idle = u->ready && u->idle_since_ms != 0;
+			if (idle && (u->draining || p->draining || now - u->idle_since_ms >= POOL_IDLE_MS))
+				drop(u);
+		}
+		if (k->n_conns == 0 && k->n_waiters == 0 && now - k->used_ms > POOL_IDLE_MS)
+			key_free(k);
+	}
+	timer_start(&p->sweep, 1000);
+}
+
+struct pool *pool_new(const struct pool_cfg *cfg)
+{
+	struct pool *p = NEW(struct pool);
+	p->cfg = *cfg;
+	p->limits = http_limits_default;
+	/* The sweep above lets idle connections go; the codec's own idle limit would race with a request that has just been given. */
+	p->limits.idle_timeout_ms = 0;
+	map_init(&p->keys);
+	list_init(&p->refused);
+	task_init(&p->refuse, refuse);
+	timer_init(&p->sweep, cfg->loop, sweep);
+	timer_start(&p->sweep, 1000);
+	return p;
+}
+
+void pool_drain(struct pool *p)
+{
+	p->draining = true;
+	timer_start(&p->sweep, 0);
+}
+
+void pool_free(struct pool **pp)
+{
+	struct pool *p = *pp;
+	if (p == NULL)
+		return;
+	MUST(list_empty(&p->refused));
+	timer_stop(&p->sweep);
+	task_cancel(&p->refuse);
+	map_for_each(n, &p->keys)
+	{
+		struct pool_key *k = CONTAINER_OF(n, struct pool_key, node);
+		MUST(list_empty(&k->waiters));
+		list_for_each_safe(u, &k->conns, struct upstream, node)
+			drop(u);
+		key_free(k);
+	}
+	map_done(&p->keys);
+	FREE(pp);
+}
+
+size_t pool_conns(const struct pool *p)
+{
+	return p->conns;
+}
+
+static json_t *dump_conn(const struct upstream *u)
+{
+	return json_pack("{s:b, s:b, s:I, s:b}", "ready", u->ready, "draining", u->draining, "streams",
+	                 (json_int_t)(u->session != NULL ? u->ops->open_streams(u->session) : 0), "idle", u->idle_since_ms != 0);
+}
+
+json_t *pool_dump(const struct pool *p)
+{
+	json_t *out = json_array();
+	map_for_each(n, &p->keys)
+	{
+		struct pool_key *k = CONTAINER_OF(n, struct pool_key, node);
+		char addr[ADDR_TEXT_MAX];
+		json_t *conns = json_array();
+		list_for_each(u, &k->conns, struct upstream, node)
+			json_array_append_new(conns, dump_conn(u));
+		json_array_append_new(out, json_pack("{s:s, s:s, s:s?, s:I, s:o}", "hop", hop_name(k->hop), "address",
+		                                     addr_text(&k->addr, addr), "identity", k->identity, "waiting",
+		                                     (json_int_t)k->n_waiters, "connections", conns));
+	}
+	return out;
+}

@@ -1,0 +1,62 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* pool.h: upstream connections, by where they lead, whom they must meet there and what they speak. HTTP/2 connections of the hop are
+ * multiplexed; HTTP/1.1 connections carry one exchange at a time and are kept for the next.
+ *
+ * Owns the connections and their codecs; a stream belongs to the one who got it. Idle and old connections go by the limits
+ * below. Not here: which endpoint (balance), whether at all (policy), what is said (request). */
+#ifndef WEFT_PROXY_POOL_H
+#define WEFT_PROXY_POOL_H
+
+#include "lib/http/codec.h"
+#include "proxy/identity.h"
+#include "proxy/mark.h"
+#include "proxy/policy/policy.h"
+#include "proxy/snapshot.h"
+
+#include <jansson.h>
+
+#define POOL_CONNS_MAX     1024 /* connections to one place */
+#define POOL_WAITING_MAX   1024 /* requests that wait for one place */
+#define POOL_IDLE_MS       60000
+#define POOL_MESH_DIAL_MS  2500 /* below the 3 s of a second SYN retransmission */
+#define POOL_OTHER_DIAL_MS 10000
+
+enum hop {
+	HOP_MESH,  /* mTLS, weft1-h2 */
+	HOP_PLAIN, /* HTTP/1.1 to an endpoint that is not meshed */
+	HOP_LOCAL, /* HTTP/1.1 to this proxy's own application */
+	HOP_COUNT
+};
+const char *hop_name(enum hop h);
+
+struct pool;
+
+struct pool_cfg {
+	struct loop *loop;
+	struct identity *identity;
+	const struct mark *mark;
+};
+struct pool *pool_new(const struct pool_cfg *cfg);
+void pool_free(struct pool **p);
+
+/* One who waits for a stream. Embed it. */
+struct pool_waiter {
+	struct list node;
+	const struct http_stream_events *ev; /* for the stream */
+	void *ctx;
+	struct arena *arena;
+	void (*on_stream)(struct pool_waiter *w, struct http_stream *st);
+	/* No stream could be had: nothing of the request has left, so it counts as unprocessed. */
+	void (*on_fail)(struct pool_waiter *w, enum reason reason, const struct err *err);
+	struct pool_key *key; /* the pool's */
+};
+/* A stream to `ep` for what `permit` allows, on a connection with room or on a new one. `service`: the SNI ("name.namespace"),
+ * may be NULL. Answers through the waiter from the loop, exactly once, never before returning. */
+void pool_acquire(struct pool *p, const struct permit *permit, const struct endpoint *ep, enum hop hop, const char *service,
+                  struct pool_waiter *w);
+void pool_cancel(struct pool *p, struct pool_waiter *w); /* safe when answered or never asked (node initialised) */
+void pool_drain(struct pool *p);                         /* idle connections close now, others when their streams end */
+size_t pool_conns(const struct pool *p);
+json_t *pool_dump(const struct pool *p); /* for the admin socket */
+
+#endif

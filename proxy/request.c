@@ -1,0 +1,629 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* request.c: the way of a request through the proxy, in order. A step returns NEXT, WAIT or DONE; what it waits for calls run() again.
+ *
+ * Owns: the request's arena, the downstream stream until it is closed, the upstream stream of the current attempt, and at most
+ * REPLAY_MAX bytes of the body for a second attempt. A second attempt is made only while the upstream provably has not had the
+ * request ("unprocessed") and no byte of an answer has gone down. */
+#include "proxy/request.h"
+
+#include "lib/mem.h"
+#include "proxy/hop.h"
+
+#define REQUEST_MAGIC 0x72657175
+#define ARENA_MAX     (192 * 1024) /* both heads (32 KiB each), decoded and spelt again, trailers, hop fields */
+#define REPLAY_MAX    (64 * 1024)
+#define ATTEMPTS_MAX  2
+
+enum verdict { NEXT, WAIT, DONE };
+
+struct request {
+	uint32_t magic;
+	struct list node; /* in the session's */
+	struct session *session;
+	struct proxy *p;
+	struct arena arena;
+	struct http_stream *down, *up;
+	struct message *head;      /* of the request, as it goes up */
+	struct subject subject;
+	struct target target;
+	struct permit permit;
+	struct endpoint_set *set;  /* keeps ep alive */
+	struct snapshot *snapshot; /* keeps the target alive */
+	struct endpoint ep;
+	enum hop hop;
+	struct pool_waiter waiter;
+	struct buf body;           /* came from downstream, not sent up yet: at most the stream window */
+	struct buf replay;         /* sent up already, kept for a second attempt */
+	struct buf answer;         /* came from upstream, not sent down yet */
+	struct fields *trailers_up, *trailers_down;
+	unsigned step, attempts;
+	uint64_t began_us;
+	uint16_t status;           /* sent down */
+	enum reason reason;
+	bool body_ended, body_sent;     /* the request is complete; all of it went up */
+	bool answer_ended, answer_sent; /* the answer is complete; all of it went down */
+	bool head_down;                 /* a final head went down: no other answer can be given */
+	bool replayable;
+	bool encoded;                   /* head carries the hop's fields */
+};
+
+static enum verdict step_head(struct request *r);
+static enum verdict step_route(struct request *r);
+static enum verdict step_policy(struct request *r);
+static enum verdict step_balance(struct request *r);
+static enum verdict step_acquire(struct request *r);
+static enum verdict step_send(struct request *r);
+static enum verdict step_respond(struct request *r);
+static enum verdict step_finish(struct request *r);
+
+static const struct {
+	const char *name;
+	enum verdict (*run)(struct request *r);
+} steps[] = {
+    {"head", step_head},       /* a complete, valid message head has arrived        */
+    {"route", step_route},     /* snapshot + original destination -> target         */
+    {"policy", step_policy},   /* target -> permit, or an answer                    */
+    {"balance", step_balance}, /* permit + target -> endpoint                       */
+    {"acquire", step_acquire}, /* endpoint -> a stream on a pooled connection       */
+    {"send", step_send},       /* head upstream; the body follows as it comes       */
+    {"respond", step_respond}, /* the answer downstream, until both ways have ended */
+    {"finish", step_finish},   /* counters, streams closed, arena dropped           */
+};
+enum { STEP_HEAD, STEP_ROUTE, STEP_POLICY, STEP_BALANCE, STEP_ACQUIRE, STEP_SEND, STEP_RESPOND, STEP_FINISH };
+_Static_assert(ARRAY_LEN(steps) == STEP_FINISH + 1, "a name for each step");
+
+static const struct codec_ops *ops_of(struct http_stream *st)
+{
+	return http_stream_ops(st);
+}
+
+static void run(struct request *r)
+{
+	MUST_BE(r, REQUEST_MAGIC);
+	while (steps[r->step].run(r) == NEXT)
+		r->step++;
+}
+
+static enum verdict finish_now(struct request *r)
+{
+	r->step = STEP_FINISH;
+	return step_finish(r);
+}
+
+/* --- answers made here --- */
+
+static const char *side(const struct request *r)
+{
+	return r->subject.direction == OUTBOUND ? "outbound" : "inbound";
+}
+
+static const char *service_label(const struct request *r)
+{
+	if (r->target.kind == TARGET_SERVICE && r->subject.direction == OUTBOUND)
+		return r->target.service->name;
+	return "";
+}
+
+static void drop_upstream(struct request *r, enum reason reason)
+{
+	pool_cancel(r->p->pool, &r->waiter);
+	if (r->up != NULL)
+		ops_of(r->up)->reset(r->up, reason, false);
+	r->up = NULL;
+}
+
+/* A whole answer of our own, in the caller's protocol: status and text of the reason row, x-weft-error says which hop and why.
+ * `unprocessed`: the application has not had the request (told to the other sidecar only). */
+static enum verdict answer(struct request *r, enum reason reason, bool unprocessed)
+{
+	const struct reason_row *row = reason_row(reason);
+	struct message m;
+	r->reason = reason;
+	drop_upstream(r, reason);
+	if (r->head_down || row->http_status == 0) {
+		ops_of(r->down)->reset(r->down, reason, unprocessed);
+		r->down = NULL;
+		return finish_now(r);
+	}
+	message_init(&m, &r->arena, false);
+	m.version = HTTP_1_1;
+	m.status = row->http_status;
+	m.reason = str_of(http_reason_phrase(m.status));
+	bool head = r->head != NULL && str_is(r->head->method, "HEAD");
+	struct str text = arena_printf(&r->arena, "weft: %s: %s\n", row->label, row->text);
+	m.framing = head ? FRAMING_NONE : FRAMING_LENGTH;
+	m.head_only = head;
+	m.has_length = true;
+	m.content_length = text.len;
+	bool ok = text.p != NULL && message_add(&m, STR("content-type"), STR("text/plain; charset=utf-8"), true) &&
+	          hop_add_error(&m, side(r), reason, r->permit.policy != NULL ? r->permit.policy : "");
+	if (unprocessed && session_from_mesh(r->session))
+		ok = ok && hop_add_unprocessed(&m);
+	if (!ok) {
+		ops_of(r->down)->reset(r->down, REASON_OVERLOAD, unprocessed);
+		r->down = NULL;
+		return finish_now(r);
+	}
+	r->status = m.status;
+	r->head_down = true;
+	ops_of(r->down)->send_head(r->down, &m, head);
+	if (!head) {
+		ops_of(r->down)->send_body(r->down, text);
+		ops_of(r->down)->send_end(r->down, NULL);
+	}
+	r->answer_ended = r->answer_sent = true;
+	return finish_now(r);
+}
+
+/* --- the steps --- */
+
+/* The request keeps the snapshot that it began with. */
+static void look_up(struct request *r)
+{
+	snapshot_unref(&r->snapshot);
+	r->snapshot = snapshot_ref(config_snapshot(r->p->config));
+	session_subject(r->session, &r->target, &r->subject);
+}
+
+static bool forward_client(struct request *r)
+{
+	char ip[IP_TEXT_MAX];
+	const struct field *f = message_get(r->head, "x-forwarded-for");
+	struct str value = f != NULL ? arena_printf(&r->arena, STR_FMT ", %s", STR_ARG(f->value), ip_text(&r->subject.from->ip, ip))
+	                             : arena_printf(&r->arena, "%s", ip_text(&r->subject.from->ip, ip));
+	if (value.p == NULL)
+		return false;
+	message_del(r->head, "x-forwarded-for");
+	return message_add(r->head, STR("X-Forwarded-For"), value, true);
+}
+
+static enum verdict step_head(struct request *r)
+{
+	look_up(r);
+	if (r->subject.direction == OUTBOUND) {
+		hop_strip(r->head);
+		return NEXT;
+	}
+	bool ok = true;
+	if (session_from_mesh(r->session))
+		ok = hop_decode(r->head, NULL);
+	else
+		hop_strip(r->head);
+	if (!ok || !forward_client(r))
+		return answer(r, REASON_HEAD_TOO_LARGE, true);
+	return NEXT;
+}
+
+static enum verdict step_route(struct request *r)
+{
+	if (r->subject.direction == INBOUND)
+		return NEXT;
+	switch (r->target.kind) {
+	case TARGET_EXTERNAL:
+	case TARGET_SERVICE:
+	case TARGET_WORKLOAD:
+		return NEXT;
+	case TARGET_NO_PORT:
+		return answer(r, REASON_NO_PORT, true);
+	case TARGET_UNKNOWN:
+		return answer(r, REASON_UNKNOWN_ADDRESS, true);
+	case TARGET_ASK:
+		return answer(r, REASON_CONFIG_TIMEOUT, true);
+	}
+	return answer(r, REASON_INTERNAL, true);
+}
+
+static enum verdict step_policy(struct request *r)
+{
+	enum reason reason = policy_request(&r->subject, r->head, &r->permit);
+	return reason == REASON_NONE ? NEXT : answer(r, reason, true);
+}
+
+static enum verdict step_balance(struct request *r)
+{
+	if (r->subject.direction == INBOUND || r->target.kind == TARGET_EXTERNAL) {
+		r->hop = r->subject.direction == INBOUND ? HOP_LOCAL : HOP_PLAIN;
+		r->ep = (struct endpoint){.addr = *r->subject.to, .weight = 1, .zone = "", .workload = ""};
+		return NEXT;
+	}
+	if (r->target.kind == TARGET_WORKLOAD) {
+		r->ep = r->target.direct;
+	} else {
+		endpoint_set_unref(&r->set);
+		r->set = endpoint_set_ref(r->target.port->endpoints);
+		const struct endpoint *ep =
+		    balance_pick(r->p->balance, &r->permit, &r->p->balance_state, r->set, r->attempts);
+		if (ep == NULL)
+			return answer(r, REASON_NO_HEALTHY, true);
+		r->ep = *ep;
+	}
+	r->hop = r->ep.meshed ? HOP_MESH : HOP_PLAIN;
+	return NEXT;
+}
+
+static void on_stream(struct pool_waiter *w, struct http_stream *st);
+static void on_no_stream(struct pool_waiter *w, enum reason reason, const struct err *err);
+static const struct http_stream_events up_events;
+
+static enum verdict step_acquire(struct request *r)
+{
+	if (r->up != NULL)
+		return NEXT;
+	r->attempts++;
+	r->waiter = (struct pool_waiter){
+	    .ev = &up_events,
+	    .ctx = r,
+	    .arena = &r->arena,
+	    .on_stream = on_stream,
+	    .on_fail = on_no_stream,
+	};
+	list_init(&r->waiter.node);
+	const char *sni = r->target.kind == TARGET_SERVICE ? r->target.service->name : NULL;
+	pool_acquire(r->p->pool, &r->permit, &r->ep, r->hop, r->subject.direction == OUTBOUND ? sni : NULL, &r->waiter);
+	return WAIT;
+}
+
+static void on_stream(struct pool_waiter *w, struct http_stream *st)
+{
+	struct request *r = CONTAINER_OF(w, struct request, waiter);
+	MUST_BE(r, REQUEST_MAGIC);
+	r->up = st;
+	run(r);
+}
+
+/* Another try, on another endpoint where there is one. Only for what no upstream has had. */
+static bool try_again(struct request *r)
+{
+	if (r->attempts >= ATTEMPTS_MAX || r->head_down || !r->replayable)
+		return false;
+	/* What was sent goes again, in front of what was not. */
+	if (r->replay.len > 0) {
+		buf_move(&r->replay, &r->body, r->body.len);
+		buf_move(&r->body, &r->replay, r->replay.len);
+	}
+	r->body_sent = false;
+	r->up = NULL;
+	r->step = STEP_BALANCE;
+	run(r);
+	return true;
+}
+
+static void on_no_stream(struct pool_waiter *w, enum reason reason, const struct err *err)
+{
+	struct request *r = CONTAINER_OF(w, struct request, waiter);
+	MUST_BE(r, REQUEST_MAGIC);
+	(void)err;
+	bool refused = reason == REASON_OVERFLOW || reason == REASON_NOT_READY;
+	if (refused || r->subject.direction == INBOUND || !try_again(r))
+		answer(r, reason, true);
+}
+
+static void send_up(struct request *r)
+{
+	const struct codec_ops *ops = ops_of(r->up);
+	size_t room;
+	while (r->body.len > 0 && (room = ops->send_room(r->up)) > 0) {
+		struct str piece = buf_peek(&r->body);
+		piece.len = MIN(piece.len, MIN(room, (size_t)16384));
+		ops->send_body(r->up, piece);
+		if (r->replayable && r->replay.len + piece.len <= REPLAY_MAX)
+			buf_add_str(&r->replay, piece);
+		else
+			r->replayable = false;
+		if (r->down != NULL)
+			ops_of(r->down)->consumed(r->down, piece.len);
+		buf_drain(&r->body, piece.len);
+	}
+	if (!r->replayable)
+		buf_done(&r->replay);
+	if (r->body.len == 0 && r->body_ended && !r->body_sent) {
+		r->body_sent = true;
+		if (r->head->framing != FRAMING_NONE)
+			ops->send_end(r->up, r->trailers_up);
+	}
+}
+
+static enum verdict step_send(struct request *r)
+{
+	struct message *m = r->head;
+	if (r->hop == HOP_MESH && !r->encoded && !hop_encode(m))
+		return answer(r, REASON_HEAD_TOO_LARGE, true);
+	if (r->hop != HOP_MESH && r->encoded)
+		hop_strip(m);
+	r->encoded = r->hop == HOP_MESH;
+	ops_of(r->up)->send_head(r->up, m, m->framing == FRAMING_NONE);
+	send_up(r);
+	return NEXT;
+}
+
+static void send_down(struct request *r)
+{
+	const struct codec_ops *ops = ops_of(r->down);
+	size_t room;
+	while (r->answer.len > 0 && (room = ops->send_room(r->down)) > 0) {
+		struct str piece = buf_peek(&r->answer);
+		piece.len = MIN(piece.len, MIN(room, (size_t)16384));
+		ops->send_body(r->down, piece);
+		if (r->up != NULL)
+			ops_of(r->up)->consumed(r->up, piece.len);
+		buf_drain(&r->answer, piece.len);
+	}
+	if (r->answer.len == 0 && r->answer_ended && !r->answer_sent) {
+		r->answer_sent = true;
+		ops->send_end(r->down, r->trailers_down);
+	}
+}
+
+static enum verdict step_respond(struct request *r)
+{
+	/* An answer that ends before the request does ends the exchange: the codec stops the rest of the request. */
+	return r->answer_sent ? NEXT : WAIT;
+}
+
+static void request_free(void *arg)
+{
+	struct request *r = arg;
+	buf_done(&r->body);
+	buf_done(&r->replay);
+	buf_done(&r->answer);
+	endpoint_set_unref(&r->set);
+	snapshot_unref(&r->snapshot);
+	arena_done(&r->arena);
+	mem_free(r);
+}
+
+static enum verdict step_finish(struct request *r)
+{
+	pool_cancel(r->p->pool, &r->waiter);
+	if (r->up != NULL && r->body_sent && r->answer_ended)
+		ops_of(r->up)->close(r->up);
+	else if (r->up != NULL)
+		ops_of(r->up)->reset(r->up, r->reason, false);
+	if (r->down != NULL)
+		ops_of(r->down)->close(r->down);
+	r->up = r->down = NULL;
+	uint64_t took_us = r->began_us != 0 ? loop_now_us(r->p->loop) - r->began_us : 0;
+	stats_request(r->p->stats, r->subject.direction, service_label(r), r->status, r->reason, took_us);
+	list_remove(&r->node);
+	r->magic = 0;
+	loop_defer_free(r->p->loop, r, request_free);
+	session_request_done(r->session);
+	return DONE;
+}
+
+/* --- events of the downstream stream --- */
+
+static void down_head(void *ctx, struct message *m)
+{
+	struct request *r = ctx;
+	MUST_BE(r, REQUEST_MAGIC);
+	r->head = m;
+	r->began_us = loop_now_us(r->p->loop);
+	run(r);
+}
+
+static void down_body(void *ctx, struct str bytes)
+{
+	struct request *r = ctx;
+	MUST_BE(r, REQUEST_MAGIC);
+	buf_add_str(&r->body, bytes);
+	if (r->up != NULL && r->step > STEP_SEND)
+		send_up(r);
+}
+
+static struct fields *keep(struct request *r, const struct fields *f)
+{
+	struct fields *copy = arena_alloc(&r->arena, sizeof(*copy));
+	if (copy == NULL)
+		return NULL;
+	*copy = (struct fields){NULL, 0, 0};
+	for (size_t i = 0; i < f->len; i++)
+		if (!fields_add(copy, &r->arena, f->v[i].name, f->v[i].value, false))
+			break;
+	return copy;
+}
+
+static void down_trailers(void *ctx, const struct fields *f, struct arena *a)
+{
+	struct request *r = ctx;
+	MUST_BE(r, REQUEST_MAGIC);
+	(void)a;
+	r->trailers_up = keep(r, f);
+}
+
+static void down_end(void *ctx)
+{
+	struct request *r = ctx;
+	MUST_BE(r, REQUEST_MAGIC);
+	r->body_ended = true;
+	if (r->up != NULL && r->step > STEP_SEND)
+		send_up(r);
+}
+
+static void down_reset(void *ctx, const struct http_reset *why)
+{
+	struct request *r = ctx;
+	MUST_BE(r, REQUEST_MAGIC);
+	r->reason = why->reason != REASON_NONE ? why->reason : REASON_CLIENT_GONE;
+	/* The codec has answered what it refused by itself. */
+	if (!r->head_down && r->head == NULL)
+		r->status = reason_row(r->reason)->http_status;
+	ops_of(r->down)->close(r->down);
+	r->down = NULL;
+	drop_upstream(r, r->reason);
+	finish_now(r);
+}
+
+static void down_room(void *ctx)
+{
+	struct request *r = ctx;
+	MUST_BE(r, REQUEST_MAGIC);
+	if (r->step != STEP_RESPOND)
+		return;
+	send_down(r);
+	run(r);
+}
+
+static const struct http_stream_events down_events = {
+    .on_head = down_head,
+    .on_body = down_body,
+    .on_trailers = down_trailers,
+    .on_end = down_end,
+    .on_reset = down_reset,
+    .on_room = down_room,
+};
+
+/* --- events of the upstream stream --- */
+
+static void retry_or_answer(struct request *r, const struct http_reset *why)
+{
+	r->up = NULL;
+	if (why->unprocessed && r->subject.direction == OUTBOUND && try_again(r))
+		return;
+	enum reason reason = why->reason != REASON_NONE ? why->reason : REASON_UPSTREAM_RESET;
+	answer(r, reason, why->unprocessed);
+}
+
+static void up_head(void *ctx, struct message *m)
+{
+	struct request *r = ctx;
+	bool unprocessed = false, ok = true;
+	MUST_BE(r, REQUEST_MAGIC);
+	bool interim = m->status < 200 && m->status != 101;
+	if (r->hop == HOP_MESH)
+		ok = hop_decode(m, &unprocessed);
+	else
+		hop_strip(m);
+	if (ok && unprocessed && !interim && r->attempts < ATTEMPTS_MAX && r->replayable) {
+		ops_of(r->up)->reset(r->up, REASON_NONE, false);
+		r->up = NULL;
+		if (try_again(r))
+			return;
+	}
+	if (ok && session_from_mesh(r->session))
+		ok = hop_encode(m);
+	if (!ok) {
+		answer(r, REASON_UPSTREAM_PROTOCOL, false);
+		return;
+	}
+	if (!interim) {
+		r->status = m->status;
+		r->head_down = true;
+		r->replayable = false;
+		buf_done(&r->replay);
+	}
+	bool end = !interim && m->framing == FRAMING_NONE;
+	ops_of(r->down)->send_head(r->down, m, end);
+	if (end)
+		r->answer_sent = true;
+}
+
+static void up_body(void *ctx, struct str bytes)
+{
+	struct request *r = ctx;
+	MUST_BE(r, REQUEST_MAGIC);
+	size_t room = ops_of(r->down)->send_room(r->down);
+	if (r->answer.len == 0 && room >= bytes.len && bytes.len <= 16384) { /* the usual case: no copy of ours */
+		ops_of(r->down)->send_body(r->down, bytes);
+		ops_of(r->up)->consumed(r->up, bytes.len);
+		return;
+	}
+	buf_add_str(&r->answer, bytes);
+	send_down(r);
+}
+
+static void up_trailers(void *ctx, const struct fields *f, struct arena *a)
+{
+	struct request *r = ctx;
+	MUST_BE(r, REQUEST_MAGIC);
+	(void)a;
+	r->trailers_down = keep(r, f);
+}
+
+static void up_end(void *ctx)
+{
+	struct request *r = ctx;
+	MUST_BE(r, REQUEST_MAGIC);
+	r->answer_ended = true;
+	send_down(r);
+	run(r);
+}
+
+static void up_reset(void *ctx, const struct http_reset *why)
+{
+	struct request *r = ctx;
+	MUST_BE(r, REQUEST_MAGIC);
+	ops_of(r->up)->close(r->up);
+	retry_or_answer(r, why);
+}
+
+static void up_room(void *ctx)
+{
+	struct request *r = ctx;
+	MUST_BE(r, REQUEST_MAGIC);
+	if (r->step > STEP_SEND)
+		send_up(r);
+}
+
+static const struct http_stream_events up_events = {
+    .on_head = up_head,
+    .on_body = up_body,
+    .on_trailers = up_trailers,
+    .on_end = up_end,
+    .on_reset = up_reset,
+    .on_room = up_room,
+};
+
+/* --- the begin, and lists --- */
+
+bool request_begin(struct session *s, struct http_stream *st, const struct http_stream_events **ret_ev, void **ret_ctx,
+                   struct arena **ret_arena)
+{
+	struct request *r = NEW(struct request);
+	r->magic = REQUEST_MAGIC;
+	r->session = s;
+	r->p = session_proxy(s);
+	r->down = st;
+	r->replayable = true;
+	arena_init(&r->arena, ARENA_MAX);
+	buf_init(&r->body, REPLAY_MAX);
+	buf_init(&r->replay, REPLAY_MAX);
+	buf_init(&r->answer, REPLAY_MAX);
+	list_init(&r->waiter.node);
+	list_push(session_requests(s), &r->node);
+	look_up(r); /* again once the head is there: labels want it if none ever comes */
+	*ret_ev = &down_events;
+	*ret_ctx = r;
+	*ret_arena = &r->arena;
+	return true;
+}
+
+void request_abort_all(struct session *s)
+{
+	struct list *all = session_requests(s);
+	while (!list_empty(all)) {
+		struct request *r = CONTAINER_OF(all->next, struct request, node);
+		r->reason = REASON_DRAINING;
+		drop_upstream(r, r->reason);
+		ops_of(r->down)->reset(r->down, r->reason, false);
+		r->down = NULL;
+		finish_now(r);
+	}
+}
+
+static json_t *dump_one(const struct request *r)
+{
+	char addr[ADDR_TEXT_MAX];
+	uint64_t age_us = r->began_us != 0 ? loop_now_us(r->p->loop) - r->began_us : 0;
+	return json_pack("{s:s, s:I, s:i, s:s, s:s}", "step", steps[r->step].name, "ageUs", (json_int_t)age_us, "attempts",
+	                 (int)r->attempts, "service", service_label(r), "endpoint",
+	                 r->ep.addr.ip.len != 0 ? addr_text(&r->ep.addr, addr) : "");
+}
+
+json_t *request_dump(const struct session *s)
+{
+	json_t *out = json_array();
+	list_for_each(r, session_requests((struct session *)s), struct request, node)
+		json_array_append_new(out, dump_one(r));
+	return out;
+}

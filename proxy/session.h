@@ -1,0 +1,30 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* session.h: a downstream connection from accept to close: the first of the two spines. It finds out where the client meant to go, what
+ * that is, what it speaks and who it is, and hands it to the requests of a codec or to a tunnel. */
+#ifndef WEFT_PROXY_SESSION_H
+#define WEFT_PROXY_SESSION_H
+
+#include "proxy/proxy.h"
+
+#include <jansson.h>
+
+struct session;
+
+/* Takes an accepted descriptor: from the outbound listeners (OUTBOUND) or steered inbound (INBOUND). */
+void session_accept(struct proxy *p, enum direction d, int fd);
+/* All sessions get no new requests (GOAWAY, Connection: close) and end when quiet. */
+void session_drain_all(struct proxy *p);
+/* Closes what is left, at the end of the grace period or of the process. */
+void session_abort_all(struct proxy *p);
+json_t *session_dump_all(const struct proxy *p); /* live list for the admin socket, at most 1,000 */
+
+/* --- for request.c --- */
+struct proxy *session_proxy(const struct session *s);
+/* The subject of a request that begins now: looks the target up in the snapshot in force (target_out is filled and pointed to). */
+void session_subject(struct session *s, struct target *target_out, struct subject *ret);
+bool session_from_mesh(const struct session *s); /* inbound over mTLS: hop fields are trusted and expected */
+struct list *session_requests(struct session *s);
+/* A request has ended; the session may end with it. */
+void session_request_done(struct session *s);
+
+#endif

@@ -1,0 +1,130 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* stats.c: the families that a proxy exports. One registry a thread. */
+#include "proxy/stats.h"
+
+#include "lib/mem.h"
+#include "lib/metric.h"
+
+#include <stdio.h>
+
+static const struct metric_family requests = {
+    .name = "weft_requests_total",
+    .help = "Requests that ended, by direction, service, status and the reason row of the end.",
+    .kind = METRIC_COUNTER,
+    .labels = {"direction", "service", "status", "reason"},
+};
+static const struct metric_family durations = {
+    .name = "weft_request_duration_seconds",
+    .help = "Time from a complete request head to the end of the exchange.",
+    .kind = METRIC_HISTOGRAM,
+    .labels = {"direction"},
+};
+static const struct metric_family tunnels = {
+    .name = "weft_tcp_connections_closed_total",
+    .help = "Opaque connections that ended, by direction, service and reason.",
+    .kind = METRIC_COUNTER,
+    .labels = {"direction", "service", "reason"},
+};
+static const struct metric_family tunnel_bytes = {
+    .name = "weft_tcp_bytes_total",
+    .help = "Bytes of ended opaque connections; way: to or from the upstream.",
+    .kind = METRIC_COUNTER,
+    .labels = {"direction", "way"},
+};
+static const struct metric_family opened = {
+    .name = "weft_connections_total",
+    .help = "Downstream connections accepted.",
+    .kind = METRIC_COUNTER,
+    .labels = {"direction"},
+};
+static const struct metric_family closed = {
+    .name = "weft_connections_closed_total",
+    .help = "Downstream connections that ended; secured: mutual TLS with a mesh peer (or with the local application, no).",
+    .kind = METRIC_COUNTER,
+    .labels = {"direction", "secured", "reason"},
+};
+
+struct stats {
+	struct metrics *metrics;
+	struct metric *duration[2];
+	uint64_t open[2];
+};
+
+static const char *way_name(enum direction d)
+{
+	return d == OUTBOUND ? "outbound" : "inbound";
+}
+
+struct stats *stats_new(void)
+{
+	struct stats *s = NEW(struct stats);
+	s->metrics = metrics_new();
+	for (int d = 0; d < 2; d++) {
+		struct str v[] = {str_of(way_name((enum direction)d))};
+		s->duration[d] = metric_get(s->metrics, &durations, v);
+	}
+	return s;
+}
+
+void stats_free(struct stats **s)
+{
+	if (*s == NULL)
+		return;
+	metrics_free(&(*s)->metrics);
+	FREE(s);
+}
+
+void stats_request(struct stats *s, enum direction d, const char *service, uint16_t status, enum reason r, uint64_t took_us)
+{
+	char code[8];
+	snprintf(code, sizeof(code), "%u", status);
+	struct str v[] = {str_of(way_name(d)), str_of(service), str_of(code), str_of(reason_row(r)->label)};
+	metric_add(metric_get(s->metrics, &requests, v), 1);
+	metric_observe_us(s->duration[d], took_us);
+}
+
+void stats_tunnel(struct stats *s, enum direction d, const char *service, enum reason r, uint64_t up_bytes, uint64_t down_bytes)
+{
+	struct str v[] = {str_of(way_name(d)), str_of(service), str_of(reason_row(r)->label)};
+	metric_add(metric_get(s->metrics, &tunnels, v), 1);
+	struct str to[] = {str_of(way_name(d)), STR("to")}, from[] = {str_of(way_name(d)), STR("from")};
+	metric_add(metric_get(s->metrics, &tunnel_bytes, to), up_bytes);
+	metric_add(metric_get(s->metrics, &tunnel_bytes, from), down_bytes);
+}
+
+void stats_open(struct stats *s, enum direction d)
+{
+	struct str v[] = {str_of(way_name(d))};
+	metric_add(metric_get(s->metrics, &opened, v), 1);
+	s->open[d]++;
+}
+
+void stats_close(struct stats *s, enum direction d, bool secured, enum reason r)
+{
+	struct str v[] = {str_of(way_name(d)), secured ? STR("yes") : STR("no"), str_of(reason_row(r)->label)};
+	metric_add(metric_get(s->metrics, &closed, v), 1);
+	MUST(s->open[d] > 0);
+	s->open[d]--;
+}
+
+void stats_gauge(struct stats *s, const char *name, int64_t v)
+{
+	static const struct metric_family gauges[] = {
+	    {.name = "weft_identity_expiry_seconds", .help = "End of the certificate in force, seconds since 1970.", .kind = METRIC_GAUGE},
+	    {.name = "weft_config_services", .help = "Services that this proxy holds.", .kind = METRIC_GAUGE},
+	    {.name = "weft_config_workloads", .help = "Workloads that this proxy holds.", .kind = METRIC_GAUGE},
+	    {.name = "weft_config_serial", .help = "Count of configuration snapshots since the start.", .kind = METRIC_GAUGE},
+	    {.name = "weft_upstream_connections", .help = "Connections in the upstream pool.", .kind = METRIC_GAUGE},
+	    {.name = "weft_connections_open", .help = "Downstream connections that are open.", .kind = METRIC_GAUGE},
+	    {.name = "weft_control_connected", .help = "1 while the link to weftd is up.", .kind = METRIC_GAUGE},
+	};
+	for (size_t i = 0; i < ARRAY_LEN(gauges); i++)
+		if (str_eq(str_of(gauges[i].name), str_of(name)))
+			metric_set(metric_get(s->metrics, &gauges[i], NULL), v);
+}
+
+void stats_page(const struct stats *s, struct buf *out)
+{
+	stats_gauge((struct stats *)s, "weft_connections_open", (int64_t)(s->open[0] + s->open[1]));
+	metrics_page(s->metrics, out);
+}

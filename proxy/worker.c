@@ -1,0 +1,235 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* worker.c: puts the stations together, gives them the descriptors of the handover, and drains on SIGTERM: readiness off, GOAWAY and
+ * Connection: close, until quiet or the grace is over. Nothing of a request's way is in here. */
+#include "proxy/worker.h"
+
+#include "lib/event.h"
+#include "lib/listener.h"
+#include "lib/mem.h"
+#include "proxy/admin.h"
+#include "proxy/config_build.h"
+#include "proxy/file.h"
+#include "proxy/harden.h"
+#include "proxy/link.h"
+#include "proxy/session.h"
+#include "proxy/supervisor.h"
+
+#include <malloc.h>
+#include <signal.h>
+#include <unistd.h>
+
+#define CREDENTIAL_MAX (64 * 1024)
+#define JOIN_MAX       4096
+#define DRAIN_LOOK_MS  50
+
+struct worker {
+	const struct args *args;
+	struct handover handover;
+	struct proxy proxy;
+	struct admin *admin;
+	struct link *link; /* NULL with -f */
+	struct listener *out[HANDOVER_OUT_MAX], *in[HANDOVER_IN_MAX];
+	struct timer drain;
+	uint64_t drain_until_ms;
+	char join[JOIN_MAX + 1];
+};
+
+static void accept_outbound(void *ctx, int fd)
+{
+	session_accept(ctx, OUTBOUND, fd);
+}
+
+static void accept_inbound(void *ctx, int fd)
+{
+	session_accept(ctx, INBOUND, fd);
+}
+
+/* --- what the handover carries --- */
+
+static bool read_token(struct worker *w, struct err *err)
+{
+	uint8_t token[WEFT_TOKEN_LEN];
+	size_t len = 0;
+	if (w->handover.token < 0) {
+		w->proxy.mark = mark_new(NULL);
+		return true;
+	}
+	if (!handover_read(w->handover.token, token, sizeof(token), &len, err))
+		return false;
+	if (len != sizeof(token))
+		return err_set(err, ERR_INVALID, "the exemption token has %zu bytes instead of %zu", len, sizeof(token));
+	w->proxy.mark = mark_new(token);
+	mem_wipe(token, sizeof(token));
+	return true;
+}
+
+/* What the worker before this one had: no new certificate is needed after a crash. */
+static void read_credential(struct worker *w)
+{
+	struct err err;
+	size_t len = 0;
+	if (w->handover.credential < 0)
+		return;
+	uint8_t *blob = mem_alloc(CREDENTIAL_MAX);
+	struct credential *c = NULL;
+	if (handover_read(w->handover.credential, blob, CREDENTIAL_MAX, &len, &err))
+		c = credential_unpack(blob, len, &err);
+	if (c == NULL || !identity_set(w->proxy.identity, c, &err))
+		event(EV_IDENTITY_FAILED, "why=\"the credential of the last worker: %s\"", err.text);
+	credential_unref(&c);
+	mem_wipe_free(blob, CREDENTIAL_MAX);
+}
+
+/* Every credential goes to the supervisor, sealed, for the worker after this one. */
+static void keep_credential(void *ctx, const struct credential *c)
+{
+	struct worker *w = ctx;
+	struct err err;
+	uint8_t *blob;
+	size_t len;
+	if (w->handover.super < 0)
+		return;
+	if (!credential_pack(c, &blob, &len, &err)) {
+		event(EV_IDENTITY_FAILED, "why=\"packing the credential: %s\"", err.text);
+		return;
+	}
+	int fd = handover_seal("weft-credential", blob, len, &err);
+	if (fd < 0 || !handover_send(w->handover.super, fd, &err))
+		event(EV_IDENTITY_FAILED, "why=\"%s\"", err.text);
+	if (fd >= 0)
+		close(fd);
+	mem_wipe_free(blob, len);
+}
+
+/* --- start --- */
+
+static bool configure(struct worker *w, struct err *err)
+{
+	struct proxy_options o = w->args->options;
+	struct proxy *p = &w->proxy;
+	size_t len = 0;
+	if (o.file != NULL)
+		return config_file_load(o.file, p->config, p->identity, err);
+	if (o.token == NULL && w->handover.join >= 0) {
+		if (!handover_read(w->handover.join, w->join, JOIN_MAX, &len, err))
+			return err_prefix(err, "join token");
+		while (len > 0 && (w->join[len - 1] == '\n' || w->join[len - 1] == '\r'))
+			len--;
+		w->join[len] = '\0';
+		o.token = w->join;
+	}
+	read_credential(w);
+	struct link_cfg cfg = {
+	    .loop = p->loop,
+	    .options = &o,
+	    .config = p->config,
+	    .identity = p->identity,
+	    .mark = p->mark,
+	    .on_credential = keep_credential,
+	    .ctx = w,
+	};
+	w->link = link_new(&cfg, err);
+	return w->link != NULL;
+}
+
+static bool make(struct worker *w, struct err *err)
+{
+	struct proxy *p = &w->proxy;
+	p->loop = loop_new(err);
+	if (p->loop == NULL || !read_token(w, err))
+		return false;
+	p->identity = identity_new();
+	p->config = config_new(p->loop);
+	p->stats = stats_new();
+	p->balance = &balance_round_robin;
+	p->limits = http_limits_default;
+	list_init(&p->sessions);
+	struct pool_cfg pool = {.loop = p->loop, .identity = p->identity, .mark = p->mark};
+	p->pool = pool_new(&pool);
+	return configure(w, err);
+}
+
+static void listen_all(struct worker *w)
+{
+	struct loop *loop = w->proxy.loop;
+	for (unsigned i = 0; i < w->handover.n_out; i++)
+		w->out[i] = listener_new(loop, w->handover.out[i], accept_outbound, &w->proxy);
+	for (unsigned i = 0; i < w->handover.n_in; i++)
+		w->in[i] = listener_new(loop, w->handover.in[i], accept_inbound, &w->proxy);
+	w->admin = admin_new(&w->proxy, w->handover.status, w->handover.admin);
+}
+
+/* --- the end --- */
+
+static void look(struct timer *t)
+{
+	struct worker *w = CONTAINER_OF(t, struct worker, drain);
+	bool over = loop_now_ms(w->proxy.loop) >= w->drain_until_ms;
+	if (w->proxy.n_sessions == 0 || over)
+		loop_stop(w->proxy.loop);
+	else
+		timer_start(&w->drain, DRAIN_LOOK_MS);
+}
+
+static void on_signal(void *arg, int signum)
+{
+	struct worker *w = arg;
+	event(EV_STOPPING, "signal=%d connections=%zu", signum, w->proxy.n_sessions);
+	if (w->proxy.draining) { /* a second signal means now */
+		loop_stop(w->proxy.loop);
+		return;
+	}
+	admin_not_ready(w->admin);
+	if (w->link != NULL)
+		link_goodbye(w->link);
+	session_drain_all(&w->proxy);
+	w->drain_until_ms = loop_now_ms(w->proxy.loop) + w->args->drain_ms;
+	timer_start(&w->drain, DRAIN_LOOK_MS);
+}
+
+static void unmake(struct worker *w)
+{
+	struct proxy *p = &w->proxy;
+	session_abort_all(p);
+	for (unsigned i = 0; i < w->handover.n_out; i++)
+		listener_free(&w->out[i]);
+	for (unsigned i = 0; i < w->handover.n_in; i++)
+		listener_free(&w->in[i]);
+	admin_free(&w->admin);
+	link_free(&w->link);
+	pool_free(&p->pool);
+	config_free(&p->config);
+	identity_free(&p->identity);
+	stats_free(&p->stats);
+	mark_free(&p->mark);
+	loop_free(&p->loop);
+	mem_wipe(w->join, sizeof(w->join));
+}
+
+int worker_run(const struct args *a, const struct handover *h)
+{
+	static struct worker w;
+	struct err err;
+	w.args = a;
+	w.handover = *h;
+	/* One arena: with the bounded caches above malloc nothing is gained by more, and each costs memory that does not come back. */
+	mallopt(M_ARENA_MAX, 1);
+	if (!harden_process(&err) || !make(&w, &err)) {
+		event(EV_FATAL, "why=\"%s\"", err.text);
+		return WORKER_EXIT_CONFIG;
+	}
+	timer_init(&w.drain, w.proxy.loop, look);
+	loop_on_signal(w.proxy.loop, SIGTERM, on_signal, &w);
+	loop_on_signal(w.proxy.loop, SIGINT, on_signal, &w);
+	signal(SIGPIPE, SIG_IGN);
+	listen_all(&w);
+	if (!harden_syscalls(false, &err)) {
+		event(EV_FATAL, "why=\"%s\"", err.text);
+		return WORKER_EXIT_CONFIG;
+	}
+	event(EV_STARTED, "pid=%d version=%s outbound=%u inbound=%u", (int)getpid(), WEFT_VERSION, h->n_out, h->n_in);
+	loop_run(w.proxy.loop);
+	unmake(&w);
+	event(EV_STOPPED, "pid=%d", (int)getpid());
+	return 0;
+}

@@ -1,0 +1,12 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* worker.h: the process that carries traffic: one loop, its stations, listeners, link and pages. */
+#ifndef WEFT_PROXY_WORKER_H
+#define WEFT_PROXY_WORKER_H
+
+#include "proxy/args.h"
+#include "proxy/handover.h"
+
+/* Serves until SIGTERM and the drain are over. The exit status (WORKER_EXIT_CONFIG: it cannot start like this). */
+int worker_run(const struct args *a, const struct handover *h);
+
+#endif

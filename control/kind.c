@@ -100,7 +100,7 @@ static bool check_head(const json_t *in, struct object *ret, struct err *err)
 		return false;
 	ret->kind = kind_find(kind_name, err);
 	if (!ret->kind)
-		return err_prefix(err, "kind");
+		return false;
 	if (strcmp(kind_name, ret->kind->name) != 0)
 		return field_bad(NULL, "kind", err, "\"%.80s\" is spelt %s", kind_name, ret->kind->name);
 	if (!json_get_str(in, "apiVersion", true, NULL, &version, err))

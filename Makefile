@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 # Weft: one Makefile, out of tree. `make help` lists the targets.
 # Sources are found by wildcard: a new file needs no line here.
 
@@ -61,7 +62,7 @@ programs += $(if $(wildcard bpf/main_capture.c),$(B)/bin/weft-capture)
 
 .DELETE_ON_ERROR:
 .SECONDARY:
-.PHONY: all help deps test unit integ lint format demo bench fuzz install uninstall clean docs compile_commands.json
+.PHONY: all help deps test unit integ lint format demo bench fuzz fuzz-replay install uninstall clean compile_commands.json
 
 all: $(programs) ## build the four programs into build/plain/bin (SAN=asan, SAN=tsan, DEBUG=1: other variants)
 
@@ -141,8 +142,63 @@ unit: ## unit tests (SAN=asan is what `make test` runs)
 	$(Q)$(MAKE) --no-print-directory SAN=$(or $(SAN),asan) build/$(or $(SAN),asan)/bin/unit
 	$(Q)build/$(or $(SAN),asan)/bin/unit $(SUITE)
 
+# --- what `make test` is made of ---
+deps: ## install the Debian packages that building and testing need (root)
+	$(Q)missing=$$(for p in $$(grep -v '^#' packaging/deps.txt); do dpkg-query -W -f '$${Status}\n' $$p 2>/dev/null | grep -q '^install ok installed' || echo $$p; done); \
+	if [ -n "$$missing" ]; then apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends $$missing; fi
+
+lint: all ## layers and circles, headers alone, linked libraries, format
+	$(Q)sh tests/lint/layers.sh
+	$(Q)CC="$(CC)" sh tests/lint/headers.sh
+	$(Q)sh tests/lint/links.sh $(B)/bin
+	$(Q)sh tests/lint/format.sh
+
+# Integration tests run the sanitizer build, but for what needs the plain one (memory, hardening, time); both are built here.
+integ: all ## integration tests: network namespaces, real eBPF, real TLS, real clients (root)
+	$(Q)$(MAKE) --no-print-directory SAN=asan all
+	$(Q)$(PYTHON) -m pytest -q -rs --durations=15 $(or $(TESTS),tests/integ)
+
+# In steps, so that the packages are there before anything asks for them.
+test: ## everything that continuous integration runs (root): packages, builds, unit, fuzz corpora, lint, integration
+	$(Q)$(MAKE) --no-print-directory deps
+	$(Q)$(MAKE) --no-print-directory -j$(shell nproc) all
+	$(Q)$(MAKE) --no-print-directory -j$(shell nproc) SAN=asan all build/asan/bin/unit
+	$(Q)$(MAKE) --no-print-directory unit
+	$(Q)$(MAKE) --no-print-directory fuzz-replay
+	$(Q)$(MAKE) --no-print-directory lint
+	$(Q)$(MAKE) --no-print-directory integ
+
+demo: ## two hosts on this machine, a mesh between them, and the proof of what it does (root; KEEP=1 leaves it running)
+	$(Q)$(MAKE) --no-print-directory deps
+	$(Q)$(MAKE) --no-print-directory -j$(shell nproc) all
+	$(Q)KEEP=$(KEEP) $(PYTHON) tests/demo/demo.py
+
+bench: ## CPU and latency per request against bare relays; QUICK=1 within 50 s; result in build/bench.json (root)
+	$(Q)$(MAKE) --no-print-directory -j$(shell nproc) all build/plain/bin/relay build/plain/bin/load
+	$(Q)QUICK=$(QUICK) $(PYTHON) tests/bench/bench.py
+
+install: all ## install into $(DESTDIR)$(PREFIX)
+	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/sbin $(DESTDIR)$(PREFIX)/share/doc/weft
+	install -m 0755 $(B)/bin/weft $(B)/bin/weft-proxy $(DESTDIR)$(PREFIX)/bin
+	install -m 0755 $(B)/bin/weftd $(B)/bin/weft-capture $(DESTDIR)$(PREFIX)/sbin
+	install -m 0644 README.md LICENSE $(wildcard docs/*.md) $(DESTDIR)$(PREFIX)/share/doc/weft
+
+uninstall: ## remove what install put there
+	rm -f $(addprefix $(DESTDIR)$(PREFIX)/bin/,weft weft-proxy) $(addprefix $(DESTDIR)$(PREFIX)/sbin/,weftd weft-capture)
+	rm -rf $(DESTDIR)$(PREFIX)/share/doc/weft
+
+compile_commands.json: ## for editors and clang tools
+	$(Q){ echo '['; sep=; for f in $(src_lib) $(src_certs) $(src_proxy) $(src_control) $(src_capture) $(mains) $(src_unit); do \
+	    printf '%s{"directory":"%s","file":"%s","command":"%s"}\n' "$$sep" "$(CURDIR)" "$$f" '$(subst ",\",$(CC) $(all_cflags)) -c '"$$f"; sep=,; done; echo ']'; } > $@
+
+# --- bench: programs of its own ---
+$(B)/bin/relay: $(B)/obj/tests/bench/relay.o $(B)/libweft.a
+	$(call link,$(libs_base) -lpthread)
+$(B)/bin/load: $(B)/obj/tests/bench/load.o $(B)/libweft.a
+	$(call link,$(libs_base) -lpthread)
+
 format: ## rewrite the sources with clang-format
-	clang-format -i $(wildcard lib/*.[ch] lib/http/*.[ch] certs/*.[ch] proxy/*.[ch] proxy/*/*.[ch] control/*.[ch] control/*/*.[ch] bpf/*.[ch] tests/unit/*.[ch] tests/unit/*/*.[ch] tests/fuzz/*.[ch] tests/bench/*.[ch])
+	git ls-files --cached --others --exclude-standard '*.c' '*.h' | grep -v '\.tbl\.h$$' | xargs clang-format -i
 
 clean: ## remove build/
 	rm -rf build compile_commands.json

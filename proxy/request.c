@@ -18,8 +18,8 @@ enum verdict { NEXT, WAIT, DONE };
 
 struct request {
 	uint32_t magic;
-	struct list node; /* in the session's */
-	struct session *session;
+	struct list node; /* in the owner's */
+	struct request_owner *owner;
 	struct proxy *p;
 	struct arena arena;
 	struct http_stream *down, *up;
@@ -32,6 +32,7 @@ struct request {
 	struct endpoint ep;
 	enum hop hop;
 	struct pool_waiter waiter;
+	struct config_waiter config;
 	struct buf body;           /* came from downstream, not sent up yet: at most the stream window */
 	struct buf replay;         /* sent up already, kept for a second attempt */
 	struct buf answer;         /* came from upstream, not sent down yet */
@@ -44,6 +45,7 @@ struct request {
 	bool answer_ended, answer_sent; /* the answer is complete; all of it went down */
 	bool head_down;                 /* a final head went down: no other answer can be given */
 	bool replayable;
+	bool asked;                     /* waited for the control plane once */
 	bool encoded;                   /* head carries the hop's fields */
 };
 
@@ -137,7 +139,7 @@ static enum verdict answer(struct request *r, enum reason reason, bool unprocess
 	m.content_length = text.len;
 	bool ok = text.p != NULL && message_add(&m, STR("content-type"), STR("text/plain; charset=utf-8"), true) &&
 	          hop_add_error(&m, side(r), reason, r->permit.policy != NULL ? r->permit.policy : "");
-	if (unprocessed && session_from_mesh(r->session))
+	if (unprocessed && r->owner->mesh)
 		ok = ok && hop_add_unprocessed(&m);
 	if (!ok) {
 		ops_of(r->down)->reset(r->down, REASON_OVERLOAD, unprocessed);
@@ -162,7 +164,7 @@ static void look_up(struct request *r)
 {
 	snapshot_unref(&r->snapshot);
 	r->snapshot = snapshot_ref(config_snapshot(r->p->config));
-	session_subject(r->session, &r->target, &r->subject);
+	r->owner->subject(r->owner, &r->target, &r->subject);
 }
 
 static bool forward_client(struct request *r)
@@ -185,13 +187,22 @@ static enum verdict step_head(struct request *r)
 		return NEXT;
 	}
 	bool ok = true;
-	if (session_from_mesh(r->session))
+	if (r->owner->mesh)
 		ok = hop_decode(r->head, NULL);
 	else
 		hop_strip(r->head);
 	if (!ok || !forward_client(r))
 		return answer(r, REASON_HEAD_TOO_LARGE, true);
 	return NEXT;
+}
+
+static void on_answer(struct config_waiter *w, bool known)
+{
+	struct request *r = CONTAINER_OF(w, struct request, config);
+	MUST_BE(r, REQUEST_MAGIC);
+	(void)known;
+	look_up(r);
+	run(r);
 }
 
 static enum verdict step_route(struct request *r)
@@ -208,9 +219,15 @@ static enum verdict step_route(struct request *r)
 	case TARGET_UNKNOWN:
 		return answer(r, REASON_UNKNOWN_ADDRESS, true);
 	case TARGET_ASK:
-		return answer(r, REASON_CONFIG_TIMEOUT, true);
+		break;
 	}
-	return answer(r, REASON_INTERNAL, true);
+	/* A kept-alive connection that slept so long that its address was let go. */
+	if (r->asked)
+		return answer(r, REASON_CONFIG_TIMEOUT, true);
+	r->asked = true;
+	r->config.on_answer = on_answer;
+	config_want(r->p->config, &r->config, r->subject.to);
+	return WAIT;
 }
 
 static enum verdict step_policy(struct request *r)
@@ -375,6 +392,7 @@ static void request_free(void *arg)
 static enum verdict step_finish(struct request *r)
 {
 	pool_cancel(r->p->pool, &r->waiter);
+	config_unwant(&r->config);
 	if (r->up != NULL && r->body_sent && r->answer_ended)
 		ops_of(r->up)->close(r->up);
 	else if (r->up != NULL)
@@ -387,7 +405,6 @@ static enum verdict step_finish(struct request *r)
 	list_remove(&r->node);
 	r->magic = 0;
 	loop_defer_free(r->p->loop, r, request_free);
-	session_request_done(r->session);
 	return DONE;
 }
 
@@ -500,7 +517,7 @@ static void up_head(void *ctx, struct message *m)
 		if (try_again(r))
 			return;
 	}
-	if (ok && session_from_mesh(r->session))
+	if (ok && r->owner->mesh)
 		ok = hop_encode(m);
 	if (!ok) {
 		answer(r, REASON_UPSTREAM_PROTOCOL, false);
@@ -576,13 +593,13 @@ static const struct http_stream_events up_events = {
 
 /* --- the begin, and lists --- */
 
-bool request_begin(struct session *s, struct http_stream *st, const struct http_stream_events **ret_ev, void **ret_ctx,
+bool request_begin(struct request_owner *o, struct http_stream *st, const struct http_stream_events **ret_ev, void **ret_ctx,
                    struct arena **ret_arena)
 {
 	struct request *r = NEW(struct request);
 	r->magic = REQUEST_MAGIC;
-	r->session = s;
-	r->p = session_proxy(s);
+	r->owner = o;
+	r->p = o->p;
 	r->down = st;
 	r->replayable = true;
 	arena_init(&r->arena, ARENA_MAX);
@@ -590,7 +607,8 @@ bool request_begin(struct session *s, struct http_stream *st, const struct http_
 	buf_init(&r->replay, REPLAY_MAX);
 	buf_init(&r->answer, REPLAY_MAX);
 	list_init(&r->waiter.node);
-	list_push(session_requests(s), &r->node);
+	list_init(&r->config.node);
+	list_push(&o->requests, &r->node);
 	look_up(r); /* again once the head is there: labels want it if none ever comes */
 	*ret_ev = &down_events;
 	*ret_ctx = r;
@@ -598,9 +616,9 @@ bool request_begin(struct session *s, struct http_stream *st, const struct http_
 	return true;
 }
 
-void request_abort_all(struct session *s)
+void request_abort_all(struct request_owner *o)
 {
-	struct list *all = session_requests(s);
+	struct list *all = &o->requests;
 	while (!list_empty(all)) {
 		struct request *r = CONTAINER_OF(all->next, struct request, node);
 		r->reason = REASON_DRAINING;
@@ -620,10 +638,10 @@ static json_t *dump_one(const struct request *r)
 	                 r->ep.addr.ip.len != 0 ? addr_text(&r->ep.addr, addr) : "");
 }
 
-json_t *request_dump(const struct session *s)
+json_t *request_dump(const struct request_owner *o)
 {
 	json_t *out = json_array();
-	list_for_each(r, session_requests((struct session *)s), struct request, node)
+	list_for_each(r, &o->requests, struct request, node)
 		json_array_append_new(out, dump_one(r));
 	return out;
 }

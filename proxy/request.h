@@ -3,13 +3,24 @@
 #ifndef WEFT_PROXY_REQUEST_H
 #define WEFT_PROXY_REQUEST_H
 
-#include "proxy/session.h"
+#include "proxy/proxy.h"
 
-/* A stream begins on a session's codec: what http_session_events.on_stream answers with. False: refused unprocessed. */
-bool request_begin(struct session *s, struct http_stream *st, const struct http_stream_events **ret_ev, void **ret_ctx,
+#include <jansson.h>
+
+/* Whose requests they are: embedded in the session, which knows the connection. A request asks it when it begins. */
+struct request_owner {
+	struct proxy *p;
+	struct list requests;
+	bool mesh; /* inbound over mTLS: hop fields are trusted and expected */
+	/* The subject of a request that begins now: looks the target up in the snapshot in force (target is filled and pointed to). */
+	void (*subject)(struct request_owner *o, struct target *target, struct subject *ret);
+};
+
+/* A stream begins on the owner's codec: what http_session_events.on_stream answers with. False: refused unprocessed. */
+bool request_begin(struct request_owner *o, struct http_stream *st, const struct http_stream_events **ret_ev, void **ret_ctx,
                    struct arena **ret_arena);
-/* Ends all requests of a session whose connection is going away by our own will. */
-void request_abort_all(struct session *s);
-json_t *request_dump(const struct session *s); /* requests in flight with step and age */
+/* Ends all requests of an owner whose connection is going away by our own will. */
+void request_abort_all(struct request_owner *o);
+json_t *request_dump(const struct request_owner *o); /* requests in flight with step and age */
 
 #endif

@@ -32,14 +32,14 @@ struct session {
 	struct target target;      /* outbound, opaque */
 	struct config_waiter waiter;
 	struct tls_peer *tls_peer; /* inbound from the mesh */
-	struct list requests;
+	struct request_owner owner; /* of its requests */
 	struct timer timer;        /* detection */
 	struct task task;          /* run() from the loop */
 	enum detected detected;
 	unsigned step;
 	enum reason reason;
 	uint64_t began_ms;
-	bool asked, silent, mesh;
+	bool asked, silent;
 };
 
 /* Kept for the life of a connection, idle ones too. */
@@ -221,7 +221,7 @@ static enum verdict step_handshake(struct session *s)
 {
 	if (s->detected != DETECT_MESH_H2 && s->detected != DETECT_MESH_TCP)
 		return NEXT;
-	if (s->mesh) { /* on_open came: the peer is verified */
+	if (s->owner.mesh) { /* on_open came: the peer is verified */
 		s->detected = str_is(conn_alpn(s->conn), ALPN_WEFT_TCP) ? DETECT_MESH_TCP : DETECT_MESH_H2;
 		return NEXT;
 	}
@@ -239,7 +239,7 @@ static void on_open(void *ctx)
 {
 	struct session *s = ctx;
 	MUST_BE(s, SESSION_MAGIC);
-	s->mesh = true;
+	s->owner.mesh = true;
 	run(s);
 }
 
@@ -282,7 +282,7 @@ static bool on_stream(void *ctx, struct http_stream *st, const struct http_strea
 {
 	struct session *s = ctx;
 	MUST_BE(s, SESSION_MAGIC);
-	return request_begin(s, st, ret_ev, ret_ctx, ret_arena);
+	return request_begin(&s->owner, st, ret_ev, ret_ctx, ret_arena);
 }
 
 static void on_idle(void *ctx, bool idle)
@@ -339,7 +339,7 @@ static void serve_opaque(struct session *s)
 	}
 	from.subject = (struct subject){
 	    .direction = s->direction,
-	    .peer = s->mesh ? s->tls_peer->id.id : NULL,
+	    .peer = s->owner.mesh ? s->tls_peer->id.id : NULL,
 	    .from = &s->peer,
 	    .to = &s->to,
 	    .target = &s->target,
@@ -378,7 +378,7 @@ static void session_free(void *arg)
 
 static enum verdict step_close(struct session *s)
 {
-	MUST(list_empty(&s->requests));
+	MUST(list_empty(&s->owner.requests));
 	config_unwant(&s->waiter);
 	timer_stop(&s->timer);
 	task_cancel(&s->task);
@@ -390,12 +390,33 @@ static enum verdict step_close(struct session *s)
 		conn_reset(&s->conn);
 	event(EV_SESSION_END, "direction=%s reason=%s ms=%llu", s->direction == OUTBOUND ? "outbound" : "inbound",
 	      reason_row(s->reason)->label, (unsigned long long)(loop_now_ms(s->p->loop) - s->began_ms));
-	stats_close(s->p->stats, s->direction, s->mesh, s->reason);
+	stats_close(s->p->stats, s->direction, s->owner.mesh, s->reason);
 	list_remove(&s->node);
 	s->p->n_sessions--;
 	s->magic = 0;
 	loop_defer_free(s->p->loop, s, session_free);
 	return DONE;
+}
+
+/* What requests ask: who speaks to whom, in the snapshot in force now. */
+static void subject(struct request_owner *o, struct target *target, struct subject *ret)
+{
+	struct session *s = CONTAINER_OF(o, struct session, owner);
+	const struct snapshot *now = config_snapshot(s->p->config);
+	MUST_BE(s, SESSION_MAGIC);
+	*ret = (struct subject){
+	    .direction = s->direction,
+	    .peer = o->mesh ? s->tls_peer->id.id : NULL,
+	    .from = &s->peer,
+	    .to = &s->to,
+	    .target = target,
+	};
+	if (s->direction == INBOUND) {
+		ret->port = snapshot_inbound(now, s->to.port);
+		return;
+	}
+	config_touch(s->p->config, &s->to);
+	snapshot_find(now, &s->to, target);
 }
 
 void session_accept(struct proxy *p, enum direction d, int fd)
@@ -411,7 +432,8 @@ void session_accept(struct proxy *p, enum direction d, int fd)
 	s->p = p;
 	s->direction = d;
 	s->began_ms = loop_now_ms(p->loop);
-	list_init(&s->requests);
+	s->owner = (struct request_owner){.p = p, .subject = subject};
+	list_init(&s->owner.requests);
 	list_init(&s->waiter.node);
 	timer_init(&s->timer, p->loop, on_silence);
 	task_init(&s->task, run_task);
@@ -420,46 +442,6 @@ void session_accept(struct proxy *p, enum direction d, int fd)
 	stats_open(p->stats, d);
 	s->conn = conn_new(p->loop, fd, &conn_evs, s);
 	loop_at_turn_end(p->loop, &s->task);
-}
-
-/* --- what requests ask --- */
-
-struct proxy *session_proxy(const struct session *s)
-{
-	return s->p;
-}
-
-bool session_from_mesh(const struct session *s)
-{
-	return s->mesh;
-}
-
-struct list *session_requests(struct session *s)
-{
-	return &s->requests;
-}
-
-void session_subject(struct session *s, struct target *target_out, struct subject *ret)
-{
-	const struct snapshot *now = config_snapshot(s->p->config);
-	*ret = (struct subject){
-	    .direction = s->direction,
-	    .peer = s->mesh ? s->tls_peer->id.id : NULL,
-	    .from = &s->peer,
-	    .to = &s->to,
-	    .target = target_out,
-	};
-	if (s->direction == INBOUND) {
-		ret->port = snapshot_inbound(now, s->to.port);
-		return;
-	}
-	config_touch(s->p->config, &s->to);
-	snapshot_find(now, &s->to, target_out);
-}
-
-void session_request_done(struct session *s)
-{
-	MUST_BE(s, SESSION_MAGIC);
 }
 
 /* --- all of them --- */
@@ -476,7 +458,7 @@ void session_abort_all(struct proxy *p)
 {
 	while (!list_empty(&p->sessions)) {
 		struct session *s = CONTAINER_OF(p->sessions.next, struct session, node);
-		request_abort_all(s);
+		request_abort_all(&s->owner);
 		if (s->tunnel != NULL)
 			tunnel_abort(&s->tunnel, REASON_DRAINING);
 		end(s, REASON_DRAINING);
@@ -488,13 +470,13 @@ static json_t *dump_one(const struct session *s)
 	char peer[ADDR_TEXT_MAX], to[ADDR_TEXT_MAX], ep[ADDR_TEXT_MAX];
 	json_t *o = json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:I}", "direction", s->direction == OUTBOUND ? "outbound" : "inbound",
 	                      "peer", addr_text(&s->peer, peer), "to", addr_text(&s->to, to), "identity",
-	                      s->mesh ? s->tls_peer->id.id : "", "protocol", detected_name(s->detected), "step",
+	                      s->owner.mesh ? s->tls_peer->id.id : "", "protocol", detected_name(s->detected), "step",
 	                      s->tunnel != NULL ? tunnel_step(s->tunnel) : steps[s->step].name, "ageMs",
 	                      (json_int_t)(loop_now_ms(s->p->loop) - s->began_ms));
 	if (s->tunnel != NULL)
 		json_object_set_new(o, "endpoint", json_string(tunnel_endpoint(s->tunnel, ep)));
 	if (s->http != NULL)
-		json_object_set_new(o, "requests", request_dump(s));
+		json_object_set_new(o, "requests", request_dump(&s->owner));
 	return o;
 }
 

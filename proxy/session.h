@@ -18,13 +18,4 @@ void session_drain_all(struct proxy *p);
 void session_abort_all(struct proxy *p);
 json_t *session_dump_all(const struct proxy *p); /* live list for the admin socket, at most 1,000 */
 
-/* --- for request.c --- */
-struct proxy *session_proxy(const struct session *s);
-/* The subject of a request that begins now: looks the target up in the snapshot in force (target_out is filled and pointed to). */
-void session_subject(struct session *s, struct target *target_out, struct subject *ret);
-bool session_from_mesh(const struct session *s); /* inbound over mTLS: hop fields are trusted and expected */
-struct list *session_requests(struct session *s);
-/* A request has ended; the session may end with it. */
-void session_request_done(struct session *s);
-
 #endif

@@ -189,7 +189,7 @@ uninstall: ## remove what install put there
 
 compile_commands.json: ## for editors and clang tools
 	$(Q){ echo '['; sep=; for f in $(src_lib) $(src_certs) $(src_proxy) $(src_control) $(src_capture) $(mains) $(src_unit); do \
-	    printf '%s{"directory":"%s","file":"%s","command":"%s"}\n' "$$sep" "$(CURDIR)" "$$f" '$(subst ",\",$(CC) $(all_cflags)) -c '"$$f"; sep=,; done; echo ']'; } > $@
+	    printf '%s{"directory":"%s","file":"%s","command":"%s"}\n' "$$sep" "$(CURDIR)" "$$f" '$(CC) $(filter-out -DWEFT_VERSION=%,$(all_cflags)) -DWEFT_VERSION=0 -c '"$$f"; sep=,; done; echo ']'; } > $@
 
 # --- bench: programs of its own ---
 $(B)/bin/relay: $(B)/obj/tests/bench/relay.o $(B)/libweft.a

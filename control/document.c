@@ -124,8 +124,8 @@ static bool slurp(int fd, const char *path, char **ret, size_t *ret_len, struct 
 
 static bool add_fd(struct documents *d, int fd, const char *path, struct err *err)
 {
-	char *text;
-	size_t len;
+	char *text = NULL;
+	size_t len = 0;
 
 	if (!slurp(fd, path, &text, &len, err))
 		return false;

@@ -29,7 +29,7 @@ opt_debug := -O0
 opt_asan  := -O1 -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer
 opt_tsan  := -O1 -fsanitize=thread -fno-omit-frame-pointer
 harden   := -fstack-protector-strong -fstack-clash-protection -fno-strict-aliasing -fPIE
-all_cflags := -std=c11 -D_GNU_SOURCE -DWEFT_VERSION='"$(VERSION)"' -g $(opt_$(variant)) $(harden) $(warn) -I. -I$(GEN) $(CFLAGS)
+all_cflags = -std=c11 -D_GNU_SOURCE -DWEFT_VERSION='"$(VERSION)"' -g $(opt_$(variant)) $(harden) $(warn) -I. -I$(GEN) $(CFLAGS)
 all_ldflags := -pie -Wl,-z,relro,-z,now,-z,noexecstack -Wl,--as-needed $(filter -fsanitize=%,$(opt_$(variant))) $(LDFLAGS)
 
 # What each program may link; `make lint` checks the built programs against it.
@@ -83,6 +83,9 @@ $(GEN)/%.pb-c.c $(GEN)/%.pb-c.h: %.proto
 $(B)/obj/%.o: %.c $(stamp) | $(pb_hdr)
 	$(call say,CC,$<)
 	$(Q)mkdir -p $(@D) && $(CC) $(all_cflags) -MMD -MP -c -o $@ $<
+
+# A suite's only exported function is named by the generated table.
+$(B)/obj/tests/%.o: all_cflags += -Wno-missing-prototypes
 
 $(B)/gen/%.o: $(GEN)/%.c $(stamp)
 	$(call say,CC,$<)

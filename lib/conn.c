@@ -370,6 +370,7 @@ static void end(struct conn *c)
 		return;
 	shutdown(c->fd, SHUT_WR);
 	c->tx_ended = true;
+	c->tx_room_due = true; /* the user hears that all has left */
 	if (c->state == CONN_LINGERING && (c->rx_eof || discard(c)))
 		destroy(c, false);
 }

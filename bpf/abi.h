@@ -43,7 +43,9 @@ struct weft_opt_client {
 	{                                                                     \
 		0xfd, 0x77, 0x65, 0x66, 0x74, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 6 \
 	}
-/* Source of the proxy's connections to the application: 127.0.0.6 and ::1. */
+/* Source of the proxy's connections to the application: 127.0.0.6; for IPv6 the destination's own address (what the kernel picks
+ * when nothing is bound; ::1 works too, but gets no RST where nothing listens, so a dead application would look like a slow one).
+ * WEFT_OPT_CLIENT must be set before connect(): by it the connection is let through to the application. */
 #define WEFT_SOURCE_V4       \
 	{                    \
 		127, 0, 0, 6 \

@@ -91,8 +91,10 @@ static void check_cgroup2(const struct options *o, struct finding *f)
 
 static void check_bpffs(const struct options *o, struct finding *f)
 {
-	if (node_is_bpffs("/sys/fs/bpf") || node_is_bpffs("/proc/1/root/sys/fs/bpf"))
-		say(f, GOOD, NULL, "bpffs at /sys/fs/bpf");
+	char path[NODE_PATH_MAX];
+
+	if (node_find_bpffs(path))
+		say(f, GOOD, NULL, "bpffs at %s", path);
 	else
 		say(f, WARN, "weft-capture exec mounts it (needs CAP_SYS_ADMIN); or: mount -t bpf bpf /sys/fs/bpf",
 		    "bpffs is not mounted");

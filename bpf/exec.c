@@ -29,6 +29,7 @@ struct job {
 	struct maps maps;
 	struct weft_bpf *bpf;
 	struct handed handed;
+	int cgroup; /* folder of the proxy's cgroup */
 	uint8_t token[WEFT_TOKEN_LEN];
 	char state_dir[NODE_PATH_MAX], run_dir[NODE_PATH_MAX]; /* of this instance */
 };
@@ -78,6 +79,30 @@ static bool step_node(struct job *j, struct err *err)
 	return true;
 }
 
+/* Its own cgroup, entered before any socket is made: socket options are answered in the cgroup in which a socket (for an accepted one, its
+ * listener) was made. */
+static bool step_cgroup(struct job *j, struct err *err)
+{
+	char path[NODE_PATH_MAX], procs[NODE_PATH_MAX];
+	int fd;
+	bool ok;
+
+	node_proxy_path(&j->node, j->spec.instance, NULL, path);
+	node_proxy_path(&j->node, j->spec.instance, "cgroup.procs", procs);
+	if (!path_make(path, 0755, err))
+		return false;
+	j->cgroup = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (j->cgroup < 0)
+		return err_errno(err, "%s", path);
+	fd = open(procs, O_WRONLY | O_CLOEXEC);
+	ok = fd >= 0 && write(fd, "0", 1) == 1;
+	if (!ok)
+		err_errno(err, "%s: cannot be entered", path);
+	if (fd >= 0)
+		close(fd);
+	return ok;
+}
+
 static bool step_bind(struct job *j, struct err *err)
 {
 	return listeners_bind(&j->handed, &j->netns, err);
@@ -91,34 +116,8 @@ static bool step_load(struct job *j, struct err *err)
 
 static bool step_attach(struct job *j, struct err *err)
 {
-	return load_attach_shared(j->bpf, &j->node, err) && load_attach_netns(j->bpf, &j->node, j->netns.cookie, err);
-}
-
-/* Its own cgroup: the socket options answer there and nowhere else. */
-static bool step_cgroup(struct job *j, struct err *err)
-{
-	char path[NODE_PATH_MAX], procs[NODE_PATH_MAX];
-	int dir, fd;
-	bool ok;
-
-	node_proxy_path(&j->node, j->spec.instance, NULL, path);
-	node_proxy_path(&j->node, j->spec.instance, "cgroup.procs", procs);
-	if (!path_make(path, 0755, err))
-		return false;
-	dir = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	if (dir < 0)
-		return err_errno(err, "%s", path);
-	ok = load_attach_proxy(j->bpf, &j->node, j->netns.cookie, dir, err);
-	close(dir);
-	if (!ok)
-		return false;
-	fd = open(procs, O_WRONLY | O_CLOEXEC);
-	ok = fd >= 0 && write(fd, "0", 1) == 1;
-	if (!ok)
-		err_errno(err, "%s: cannot be entered", path);
-	if (fd >= 0)
-		close(fd);
-	return ok;
+	return load_attach_shared(j->bpf, &j->node, err) && load_attach_netns(j->bpf, &j->node, j->netns.cookie, err) &&
+	       load_attach_proxy(j->bpf, &j->node, j->netns.cookie, j->cgroup, err);
 }
 
 static bool step_token(struct job *j, struct err *err)
@@ -251,10 +250,10 @@ static const struct step {
     {"describe", step_describe},       /* options and namespace, checked                                 */
     {"join", step_join},               /* the join token, into memory                                    */
     {"node", step_node},               /* cgroup2, bpffs, the lock; leftovers of dead namespaces go      */
+    {"cgroup", step_cgroup},           /* where the sockets made from here on have their options answered  */
     {"bind", step_bind},               /* the proxy's ports are ours, nothing listens yet                */
     {"load", step_load},               /* programs and maps in the kernel                                */
     {"attach", step_attach},           /* they run, and pass this namespace since no row says otherwise  */
-    {"cgroup", step_cgroup},           /* this process is where socket options are answered              */
     {"token", step_token},             /* exclusions and token, not yet in force                         */
     {"mesh", step_mesh},               /* the row: from here on everything is refused                    */
     {"dirs", step_dirs},               /* state and admin socket                                         */

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0
 /* handover.bpf.c: what the connecting socket knows goes to the accepted socket of the same connection: the original destination to the
- * proxy's, the real client to the application's. sockops at the cgroup2 root: the connecting end is established first (it then sends the
- * ACK that makes the other one) and leaves a note under the full 4-tuple; the accepting end takes it away. */
+ * proxy's, the real client to the application's. sockops at the cgroup2 root. The connecting end leaves a note under the full 4-tuple, the
+ * accepting end takes it away: a captured connection when it is established (it then sends the ACK that makes the other end), the
+ * proxy's leg to the application already before its SYN, for steer.bpf.c lets it pass by that note. */
 #include "bpf/maps.bpf.h"
 
 static __always_inline void ends(struct bpf_sock_ops *ops, __u32 local[4], __u32 remote[4])
@@ -21,24 +22,42 @@ static __always_inline void ends(struct bpf_sock_ops *ops, __u32 local[4], __u32
 	remote[3] = ops->remote_ip6[3];
 }
 
-static __always_inline void leave_note(struct bpf_sock_ops *ops, struct weft_workload *w, const struct weft_tuple *key)
+/* To an outbound listener, or from the proxy to the application: nothing else can have a note. */
+static __always_inline bool stays_here(const __u32 src[4], const __u32 dst[4])
 {
-	struct weft_sock *s = ops->sk ? bpf_sk_storage_get(&socks, ops->sk, NULL, 0) : NULL;
-	struct weft_sock note = {};
+	return addr_is_loopback(src) || addr_is_loopback(dst) || addr_same(src, dst);
+}
 
-	if (!s || (s->kind != WEFT_KIND_DIALLED && s->kind != WEFT_KIND_INTRODUCE)) {
-		/* A plain local connection may reuse the 4-tuple of one that was never accepted. */
-		bpf_map_delete_elem(&pending, key);
-		return;
-	}
+static __always_inline void leave_note(struct weft_workload *w, const struct weft_tuple *key, const struct weft_sock *s,
+				       __u8 kind)
+{
+	struct weft_sock note = {.port = s->port, .kind = kind};
+
 	addr_copy(note.addr, s->addr);
-	note.port = s->port;
-	note.kind = s->kind == WEFT_KIND_DIALLED ? WEFT_KIND_ORIGINAL : WEFT_KIND_CLIENT;
 	if (bpf_map_update_elem(&pending, key, &note, BPF_ANY))
 		count(w, WEFT_COUNT_ORIGINS_LOST);
 }
 
-static __always_inline void take_note(struct bpf_sock_ops *ops, struct weft_workload *w, const struct weft_tuple *key)
+/* The 4-tuple of a connection may be that of an earlier one whose note nobody took: it must not describe this one. */
+static __always_inline void connecting(struct bpf_sock_ops *ops, struct weft_workload *w, const struct weft_tuple *key)
+{
+	struct weft_sock *s = ops->sk ? bpf_sk_storage_get(&socks, ops->sk, NULL, 0) : NULL;
+
+	if (s && s->kind == WEFT_KIND_INTRODUCE)
+		leave_note(w, key, s, WEFT_KIND_CLIENT);
+	else
+		bpf_map_delete_elem(&pending, key);
+}
+
+static __always_inline void connected(struct bpf_sock_ops *ops, struct weft_workload *w, const struct weft_tuple *key)
+{
+	struct weft_sock *s = ops->sk ? bpf_sk_storage_get(&socks, ops->sk, NULL, 0) : NULL;
+
+	if (s && s->kind == WEFT_KIND_DIALLED)
+		leave_note(w, key, s, WEFT_KIND_ORIGINAL);
+}
+
+static __always_inline void accepted(struct bpf_sock_ops *ops, struct weft_workload *w, const struct weft_tuple *key)
 {
 	struct weft_sock *found = bpf_map_lookup_elem(&pending, key);
 	struct weft_sock note;
@@ -56,11 +75,12 @@ static __always_inline void take_note(struct bpf_sock_ops *ops, struct weft_work
 SEC("sockops")
 int weft_handover(struct bpf_sock_ops *ops)
 {
-	struct weft_workload *w;
 	struct weft_tuple key = {};
-	bool active = ops->op == BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB;
+	struct weft_workload *w;
+	__u32 op = ops->op;
 
-	if (!active && ops->op != BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB)
+	if (op != BPF_SOCK_OPS_TCP_CONNECT_CB && op != BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB &&
+	    op != BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB)
 		return ALLOW;
 	if (ops->family != AF_INET && ops->family != AF_INET6)
 		return ALLOW;
@@ -68,21 +88,22 @@ int weft_handover(struct bpf_sock_ops *ops)
 	w = workload_of(key.cookie);
 	if (!w)
 		return ALLOW;
-	if (active) {
-		ends(ops, key.src, key.dst);
-		key.sport = ops->local_port;
-		key.dport = bpf_ntohl(ops->remote_port);
-	} else {
+	if (op == BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB) {
 		ends(ops, key.dst, key.src);
 		key.sport = bpf_ntohl(ops->remote_port);
 		key.dport = ops->local_port;
+	} else {
+		ends(ops, key.src, key.dst);
+		key.sport = ops->local_port;
+		key.dport = bpf_ntohl(ops->remote_port);
 	}
-	/* To an outbound listener, or from the proxy to the application: one end is always loopback. */
-	if (!addr_is_loopback(key.src) && !addr_is_loopback(key.dst))
+	if (!stays_here(key.src, key.dst))
 		return ALLOW;
-	if (active)
-		leave_note(ops, w, &key);
+	if (op == BPF_SOCK_OPS_TCP_CONNECT_CB)
+		connecting(ops, w, &key);
+	else if (op == BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB)
+		connected(ops, w, &key);
 	else
-		take_note(ops, w, &key);
+		accepted(ops, w, &key);
 	return ALLOW;
 }

@@ -119,6 +119,11 @@ static __always_inline bool addr_is_loopback(const __u32 a[4])
 	return (a[0] | a[1] | a[2]) == 0 && a[3] == bpf_htonl(1);
 }
 
+static __always_inline bool addr_same(const __u32 a[4], const __u32 b[4])
+{
+	return a[0] == b[0] && a[1] == b[1] && a[2] == b[2] && a[3] == b[3];
+}
+
 /* connect() to 0.0.0.0 or :: means this host. */
 static __always_inline bool addr_is_unspecified(const __u32 a[4])
 {

@@ -22,7 +22,6 @@
 #endif
 #define BPFFS      "/sys/fs/bpf"
 #define BPFFS_TYPE 0xcafe4a11L
-#define INIT_ROOT  "/proc/1/root"
 
 bool path_join(char ret[static NODE_PATH_MAX], const char *fmt, ...)
 {
@@ -55,8 +54,8 @@ bool path_make(const char *path, unsigned mode, struct err *err)
 	}
 }
 
-/* The mount point of a file system type as process `pid` sees it; field 5 before " - ", type behind. */
-static bool mount_of(const char *pid, const char *type, char ret[static NODE_PATH_MAX])
+/* The mount point of a file system type as process `pid` sees it: field 5; the type stands behind " - ". */
+static bool mount_of(const char *root, const char *pid, const char *type, char ret[static NODE_PATH_MAX])
 {
 	char path[64], line[4096], point[NODE_PATH_MAX], kind[64];
 	bool found = false;
@@ -72,79 +71,136 @@ static bool mount_of(const char *pid, const char *type, char ret[static NODE_PAT
 	}
 	if (f)
 		fclose(f);
-	return found && path_join(ret, "%s%s", strcmp(pid, "self") ? INIT_ROOT : "", point);
+	return found && path_join(ret, "%s%s", root, point);
+}
+
+static pid_t parent_of(pid_t pid)
+{
+	char path[64], line[1024];
+	const char *tail;
+	pid_t parent = 0;
+	FILE *f;
+
+	snprintf(path, sizeof(path), "/proc/%d/stat", (int)pid);
+	f = fopen(path, "re");
+	if (f && fgets(line, sizeof(line), f) && (tail = strrchr(line, ')')))
+		(void)sscanf(tail, ") %*c %d", &parent);
+	if (f)
+		fclose(f);
+	return parent;
+}
+
+/* Whose mounts count: the nearest process, this one first, that sees cgroup2 and lets us look. root: prefix of its paths. */
+struct view {
+	char root[64], pid[16];
+};
+
+static bool find_view(struct view *v, char cgroup2[static NODE_PATH_MAX])
+{
+	*v = (struct view){.root = "", .pid = "self"};
+	if (mount_of(v->root, v->pid, "cgroup2", cgroup2))
+		return true;
+	for (pid_t pid = getppid(); pid > 0; pid = parent_of(pid)) {
+		snprintf(v->pid, sizeof(v->pid), "%d", (int)pid);
+		snprintf(v->root, sizeof(v->root), "/proc/%d/root", (int)pid);
+		if (mount_of(v->root, v->pid, "cgroup2", cgroup2) && access(cgroup2, X_OK) == 0)
+			return true;
+	}
+	*v = (struct view){.root = "", .pid = "self"};
+	return false;
 }
 
 bool node_find_cgroup2(char ret[static NODE_PATH_MAX])
 {
-	return mount_of("self", "cgroup2", ret) || mount_of("1", "cgroup2", ret);
+	struct view v;
+
+	return find_view(&v, ret);
 }
 
-bool node_is_bpffs(const char *path)
+static bool is_bpffs(const char *path)
 {
 	struct statfs fs;
 
 	return statfs(path, &fs) == 0 && fs.f_type == BPFFS_TYPE;
 }
 
-/* Mounts bpffs where process 1 sees it: a mount in a namespace of our own would end with us, and the pins with it. */
-static bool mount_bpffs(struct err *err)
+bool node_find_bpffs(char ret[static NODE_PATH_MAX])
+{
+	char cgroup2[NODE_PATH_MAX];
+	struct view v;
+
+	find_view(&v, cgroup2);
+	MUST(path_join(ret, "%s" BPFFS, v.root));
+	return is_bpffs(ret);
+}
+
+/* In the mount namespace of the view: a mount in a namespace of our own would end with us, and the pins with it. */
+static int mount_there(const struct view *v)
+{
+	char path[64];
+	int ns;
+
+	if (strcmp(v->pid, "self")) {
+		snprintf(path, sizeof(path), "/proc/%s/ns/mnt", v->pid);
+		ns = open(path, O_RDONLY | O_CLOEXEC);
+		if (ns < 0 || setns(ns, CLONE_NEWNS))
+			return errno;
+	}
+	return mount("bpf", BPFFS, "bpf", MS_NOSUID | MS_NODEV | MS_NOEXEC, "mode=0700") ? errno : 0;
+}
+
+static bool mount_bpffs(const struct view *v, struct err *err)
 {
 	pid_t child = fork();
 	int status;
 
 	if (child < 0)
 		return err_errno(err, "fork");
-	if (child == 0) {
-		int ns = open("/proc/1/ns/mnt", O_RDONLY | O_CLOEXEC);
-
-		if (ns >= 0)
-			(void)!setns(
-			    ns, CLONE_NEWNS); /* fails where we are in it already and lack the right: then mount here */
-		_exit(mount("bpf", BPFFS, "bpf", MS_NOSUID | MS_NODEV | MS_NOEXEC, "mode=0700") ? errno : 0);
-	}
+	if (child == 0)
+		_exit(mount_there(v));
 	if (waitpid(child, &status, 0) != child)
 		return err_errno(err, "waitpid");
 	if (!WIFEXITED(status) || WEXITSTATUS(status)) {
 		errno = WIFEXITED(status) ? WEXITSTATUS(status) : EINTR;
-		return err_errno(err,
-				 "bpffs is not mounted on " BPFFS " and cannot be; mount it: mount -t bpf bpf " BPFFS);
+		return err_errno(err, "bpffs is not mounted and cannot be; mount it: mount -t bpf bpf " BPFFS);
 	}
 	return true;
 }
 
 /* Pins in the default place follow the mount; another --pin-dir is taken as it is. */
-static bool find_pins(const char *dir, bool make, char ret[static NODE_PATH_MAX], struct err *err)
+static bool find_pins(const struct view *v, const char *dir, bool make, char ret[static NODE_PATH_MAX], struct err *err)
 {
-	bool ours = !strncmp(dir, BPFFS "/", strlen(BPFFS "/")), fits;
+	bool ours = !strncmp(dir, BPFFS "/", strlen(BPFFS "/"));
+	char mount_point[NODE_PATH_MAX];
 
-	if (ours && !node_is_bpffs(BPFFS) && !node_is_bpffs(INIT_ROOT BPFFS)) {
+	if (!path_join(ret, "%s%s", ours ? v->root : "", dir))
+		return err_set(err, ERR_LIMIT, "--pin-dir: %s is too long", dir);
+	if (ours && !node_find_bpffs(mount_point)) {
 		if (!make)
 			return err_set(err, ERR_NOT_FOUND, "bpffs is not mounted: nothing was ever attached here");
-		if (!mount_bpffs(err))
+		if (!mount_bpffs(v, err))
 			return false;
 	}
-	fits = path_join(ret, "%s%s", ours && !node_is_bpffs(BPFFS) ? INIT_ROOT : "", dir);
-	if (!fits)
-		return err_set(err, ERR_LIMIT, "--pin-dir: %s is too long", dir);
 	if (make && !path_make(ret, 0700, err))
 		return false;
 	if (access(ret, F_OK))
 		return err_set(err, ERR_NOT_FOUND, "%s is not there: nothing is attached", dir);
-	if (!node_is_bpffs(ret))
-		return err_set(err, ERR_INVALID, "--pin-dir: %s is not in a bpffs", dir);
-	return true;
+	return is_bpffs(ret) || err_set(err, ERR_INVALID, "--pin-dir: %s is not in a bpffs", dir);
 }
 
 bool node_open(const struct options *o, bool make, struct node *ret, struct err *err)
 {
+	struct view v;
+
 	ret->lock = -1;
-	if (!node_find_cgroup2(ret->cgroup))
-		return err_set(err, ERR_NOT_FOUND,
-			       "cgroup2 is not mounted; mount it: mount -t cgroup2 none /sys/fs/cgroup/unified");
+	if (!find_view(&v, ret->cgroup))
+		return err_set(
+		    err, ERR_UNSUPPORTED,
+		    "cgroup2 is not to be seen; mount it (mount -t cgroup2 none /sys/fs/cgroup/unified) or enter the "
+		    "namespace by nsenter --net=/run/netns/NAME");
 	if (!path_join(ret->proxies, "%s/%s", ret->cgroup, o->v[OPT_CGROUP]))
 		return err_set(err, ERR_LIMIT, "--cgroup: %s is too long", o->v[OPT_CGROUP]);
-	if (!find_pins(o->v[OPT_PIN_DIR], make, ret->pins, err))
+	if (!find_pins(&v, o->v[OPT_PIN_DIR], make, ret->pins, err))
 		return false;
 	ret->lock = open(ret->pins, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (ret->lock < 0 || flock(ret->lock, LOCK_EX))

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* node.h: where things are on this machine: the cgroup2 root, bpffs and our pins in it, this network namespace. Mounts bpffs when it is
- * missing. Works inside `ip netns exec` too, which hides both mounts behind a fresh /sys: then they are reached through process 1. */
+ * missing. Works inside `ip netns exec` too, which hides both mounts behind a fresh /sys: then they are reached through the nearest ancestor process
+ * that sees them. */
 #ifndef WEFT_BPF_NODE_H
 #define WEFT_BPF_NODE_H
 
@@ -28,7 +29,7 @@ struct netns {
  * the process ends or execs). Without: an absent pin folder is ERR_NOT_FOUND. */
 bool node_open(const struct options *o, bool make, struct node *ret, struct err *err);
 bool node_find_cgroup2(char ret[static NODE_PATH_MAX]);
-bool node_is_bpffs(const char *path);
+bool node_find_bpffs(char ret[static NODE_PATH_MAX]); /* where it is mounted, or (false) where it should be */
 
 bool netns_read(struct netns *ret, struct err *err);
 

@@ -3,7 +3,7 @@
  * reads original destinations by getsockopt(). Attached to the proxy's cgroup alone: the hooks double the cost of those calls. */
 #include "bpf/maps.bpf.h"
 
-/* A NULL-terminated length of -1 tells the kernel that the option was dealt with here. */
+/* A length of -1 tells the kernel that the option was dealt with here. */
 #define DEALT_WITH (-1)
 
 static __always_inline bool token_right(__u64 cookie, const __u64 *given)
@@ -39,7 +39,8 @@ int weft_setsockopt(struct bpf_sockopt *ctx)
 	if (ctx->level != WEFT_SOL)
 		return ALLOW;
 	cookie = bpf_get_netns_cookie(ctx);
-	if (value + sizeof(struct weft_opt_exempt) > end)
+	/* The kernel lends at least 16 bytes of buffer: optlen is what the caller gave. */
+	if (value + sizeof(struct weft_opt_exempt) > end || ctx->optlen < (int)sizeof(struct weft_opt_exempt))
 		return REFUSE;
 	if (!token_right(cookie, value)) {
 		struct weft_workload *w = bpf_map_lookup_elem(&workloads, &cookie);
@@ -56,7 +57,8 @@ int weft_setsockopt(struct bpf_sockopt *ctx)
 		s->exempt = 1;
 		break;
 	case WEFT_OPT_CLIENT:
-		ok = value + sizeof(struct weft_opt_client) <= end && introduce(s, value);
+		ok = value + sizeof(struct weft_opt_client) <= end &&
+		     ctx->optlen >= (int)sizeof(struct weft_opt_client) && introduce(s, value);
 		break;
 	default:
 		ok = false;

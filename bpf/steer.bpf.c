@@ -37,6 +37,22 @@ static __always_inline void ends(struct bpf_sk_lookup *ctx, __u32 local[4], __u3
 	remote[3] = ctx->remote_ip6[3];
 }
 
+/* The proxy's leg to the application may come from the very address that it goes to (to ::1 the kernel sends no RST when nothing listens
+ * on a global address). Then the note for the application tells it from a workload that calls itself, which is steered. */
+static __always_inline bool is_introduced(struct bpf_sk_lookup *ctx, __u64 cookie, const __u32 local[4],
+					  const __u32 remote[4])
+{
+	struct weft_tuple key = {.cookie = cookie, .sport = bpf_ntohs(ctx->remote_port), .dport = ctx->local_port};
+	struct weft_sock *note;
+
+	if (!addr_same(local, remote))
+		return false;
+	addr_copy(key.src, remote);
+	addr_copy(key.dst, local);
+	note = bpf_map_lookup_elem(&pending, &key);
+	return note && note->kind == WEFT_KIND_CLIENT;
+}
+
 SEC("sk_lookup")
 int weft_steer(struct bpf_sk_lookup *ctx)
 {
@@ -53,7 +69,8 @@ int weft_steer(struct bpf_sk_lookup *ctx)
 		return SK_PASS;
 	ends(ctx, local, remote);
 	/* The proxy's own leg to the application, its outbound listeners, and what talks over loopback anyway. */
-	if (addr_is_loopback(local) || addr_is_loopback(remote) || ctx->local_port == WEFT_PORT_STATUS)
+	if (addr_is_loopback(local) || addr_is_loopback(remote) || ctx->local_port == WEFT_PORT_STATUS ||
+	    is_introduced(ctx, cookie, local, remote))
 		return SK_PASS;
 	if (port_has(w, cookie, ctx->local_port, WEFT_PORT_EXCLUDE_IN) ||
 	    ((w->flags & WEFT_HAS_IN_CIDRS) && cidr_has(cookie, WEFT_DIR_IN, remote))) {

@@ -80,6 +80,7 @@ class Proc:
         self.argv = argv
         self._out = tempfile.NamedTemporaryFile(prefix="wft-out-", delete=False)
         popen.setdefault("stdin", subprocess.DEVNULL)
+        self.name = " ".join(a if len(a) < 80 else a[:40] + "..." for a in argv)
         self.popen = subprocess.Popen(argv, stdout=self._out, stderr=subprocess.STDOUT, start_new_session=True, **popen)
         self.pid = self.popen.pid
 
@@ -95,11 +96,11 @@ class Proc:
             ended = self.popen.poll() is not None
             m = re.search(regex, self.output(), re.M)
             if not m and ended:
-                raise AssertionError(f"{self.argv}: ended with {self.popen.returncode} before /{regex}/:\n{self.output()}")
+                raise AssertionError(f"{self.name!r}: ended with {self.popen.returncode} before /{regex}/:\n{self.output()}")
             return m
 
         try:
-            return wait_until(seen, timeout, f"output /{regex}/ of {self.argv}")
+            return wait_until(seen, timeout, f"output /{regex}/ of {self.name!r}")
         except Timeout as e:
             raise Timeout(f"{e}\n{self.output()}") from None
 

@@ -1,0 +1,514 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* compile_test.c: what proxies get for what was applied and registered. */
+#include "control/compile.h"
+
+#include "control/kind.h"
+#include "lib/json.h"
+#include "lib/mem.h"
+#include "lib/proto/xds.pb-c.h"
+
+#include <check.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+static struct compile *c;
+static struct pushed *now_there[64];
+static size_t n_there;
+static unsigned sets, removes, warns, dirties;
+static struct err err;
+
+static struct pushed **find(enum pushed_type type, const char *key)
+{
+	for (size_t i = 0; i < n_there; i++)
+		if (now_there[i]->type == type && strcmp(now_there[i]->key, key) == 0)
+			return &now_there[i];
+	return NULL;
+}
+
+static void hook_set(void *ctx, struct pushed *res)
+{
+	struct pushed **at = find(res->type, res->key);
+	if (at && strcmp((*at)->version, res->version) == 0)
+		return;
+	sets++;
+	if (at)
+		pushed_unref(at);
+	else
+		at = &now_there[n_there++];
+	*at = pushed_ref(res);
+}
+
+static void hook_remove(void *ctx, enum pushed_type type, const char *key)
+{
+	struct pushed **at = find(type, key);
+	ck_assert_ptr_nonnull(at);
+	removes++;
+	pushed_unref(at);
+	*at = now_there[--n_there];
+}
+
+static void hook_warn(void *ctx, const char *text)
+{
+	warns++;
+}
+
+static void hook_dirty(void *ctx)
+{
+	dirties++;
+}
+
+static void setup(void)
+{
+	static const struct compile_hooks hooks = {hook_set, hook_remove, hook_warn, hook_dirty};
+	sets = removes = warns = dirties = 0;
+	n_there = 0;
+	c = compile_new(&hooks, NULL);
+}
+
+static void teardown(void)
+{
+	compile_free(&c);
+	while (n_there)
+		pushed_unref(&now_there[--n_there]);
+}
+
+/* As the store would have it: checked, normalised, with the addresses that the store gives. */
+static void apply(const char *text, const char *vips)
+{
+	json_t *in = json_read(str_of(text), &err);
+	ck_assert_msg(in != NULL, "%s", err.text);
+	struct object o;
+	ck_assert_msg(object_check(in, "default", &o, &err), "%s", err.text);
+	if (vips)
+		json_object_set_new(json_object_get(o.body, "spec"), "clusterIPs", json_read(str_of(vips), &err));
+	ck_assert_msg(compile_object(c, o.kind->name, o.ns, o.name, o.body, &err), "%s", err.text);
+	json_decref(o.body);
+	json_decref(in);
+}
+
+static void delete (const char *kind, const char *name)
+{
+	ck_assert(compile_object(c, kind, "shop", name, NULL, &err));
+}
+
+#define ORDERS                                                                                                 \
+	"{\"apiVersion\": \"v1\", \"kind\": \"Service\", \"metadata\": {\"name\": \"orders\", \"namespace\": " \
+	"\"shop\"},"                                                                                           \
+	" \"spec\": {\"selector\": {\"app\": \"orders\"}, \"ports\": [{\"name\": \"http\", \"port\": 80, "     \
+	"\"targetPort\": 8080}]}}"
+#define VIPS "[\"240.0.0.1\", \"fd77:6566:7400:1::1\"]"
+
+/* A registered workload as the registry would show it. */
+static struct registry_workload *workload(const char *instance, const char *app, const char *v4, const char *v6,
+					  uint16_t port)
+{
+	struct registry_workload *w = NEW(struct registry_workload);
+	w->key = mem_printf("shop/%s", instance);
+	snprintf(w->ns, sizeof(w->ns), "shop");
+	snprintf(w->instance, sizeof(w->instance), "%s", instance);
+	snprintf(w->sa, sizeof(w->sa), "%s", app);
+	snprintf(w->zone, sizeof(w->zone), "z1");
+	w->identity = mem_printf("spiffe://td/ns/shop/sa/%s", app);
+	w->labels = json_pack("{s:s}", "app", app);
+	w->ports = NEW(struct registry_port);
+	w->ports[0] = (struct registry_port){port, WEFT__V1__PROTOCOL__HTTP};
+	w->n_ports = 1;
+	if (v4)
+		ck_assert(ip_parse(str_of(v4), &w->addresses[0].ip));
+	if (v6)
+		ck_assert(ip_parse(str_of(v6), &w->addresses[1].ip));
+	return w;
+}
+
+static void workload_drop(struct registry_workload *w)
+{
+	json_decref(w->labels);
+	mem_free(w->ports);
+	mem_free(w->identity);
+	mem_free(w->key);
+	mem_free(w);
+}
+
+static const struct pushed *there(enum pushed_type type, const char *key)
+{
+	struct pushed **at = find(type, key);
+	ck_assert_msg(at != NULL, "%s %s is not there", pushed_type_label(type), key);
+	return *at;
+}
+
+/* The message inside, unpacked by its descriptor. */
+static void *open_up(const struct pushed *r, const ProtobufCMessageDescriptor *d)
+{
+	Envoy__Service__Discovery__V3__Resource *m =
+	    envoy__service__discovery__v3__resource__unpack(NULL, r->packed.len, (const uint8_t *)r->packed.p);
+	ck_assert_ptr_nonnull(m);
+	ck_assert_str_eq(m->version, r->version);
+	ck_assert_str_eq(m->name, r->name);
+	void *inside = protobuf_c_message_unpack(d, NULL, m->resource->value.len, m->resource->value.data);
+	ck_assert_ptr_nonnull(inside);
+	envoy__service__discovery__v3__resource__free_unpacked(m, NULL);
+	return inside;
+}
+
+static Weft__V1__Endpoints *endpoints(void)
+{
+	return open_up(there(PUSHED_ENDPOINTS, "shop/orders"), &weft__v1__endpoints__descriptor);
+}
+
+#define DONE(m) protobuf_c_message_free_unpacked(&(m)->base, NULL)
+
+START_TEST(service_has_its_addresses_ports_and_manifest)
+{
+	apply(ORDERS, VIPS);
+	ck_assert_uint_ge(dirties, 1);
+	ck_assert_uint_eq(n_there, 0); /* in the flush, not before */
+	compile_flush(c);
+	ck_assert_uint_eq(n_there, 3);
+	const struct pushed *r = there(PUSHED_SERVICE, "shop/orders");
+	ck_assert_uint_eq(r->n_aliases, 2);
+	ck_assert_str_eq(r->aliases[0], "addr:240.0.0.1");
+	ck_assert_str_eq(r->aliases[1], "addr:fd77:6566:7400:1::1");
+	Weft__V1__Service *s = open_up(r, &weft__v1__service__descriptor);
+	ck_assert_str_eq(s->name, "orders");
+	ck_assert_str_eq(s->namespace_, "shop");
+	ck_assert_uint_eq(s->n_vips, 2);
+	ck_assert_uint_eq(s->vips[0].len, 4);
+	ck_assert_uint_eq(s->vips[1].len, 16);
+	ck_assert_uint_eq(s->n_ports, 1);
+	ck_assert_uint_eq(s->ports[0]->port, 80);
+	ck_assert_int_eq(s->ports[0]->protocol, WEFT__V1__PROTOCOL__HTTP);
+	DONE(s);
+	Weft__V1__Manifest *m = open_up(there(PUSHED_MANIFEST, "shop/orders"), &weft__v1__manifest__descriptor);
+	ck_assert_str_eq(m->service, "shop/orders");
+	ck_assert_uint_eq(m->n_entries, 1);
+	ck_assert_str_eq(m->entries[0]->type_url, "type.googleapis.com/weft.v1.Service");
+	ck_assert_str_eq(m->entries[0]->name, "shop/orders");
+	ck_assert_str_eq(m->entries[0]->version, r->version);
+	DONE(m);
+	ck_assert_uint_eq(there(PUSHED_MANIFEST, "shop/orders")->n_aliases, 2);
+	ck_assert_uint_eq(there(PUSHED_ENDPOINTS, "shop/orders")->n_aliases, 2);
+	Weft__V1__Endpoints *e = endpoints();
+	ck_assert_uint_eq(e->n_endpoints, 0);
+	DONE(e);
+	ck_assert_uint_eq(compile_services(c), 1);
+}
+END_TEST
+
+START_TEST(endpoints_are_the_selected_workloads_on_the_target_port)
+{
+	struct registry_workload *a = workload("orders-1", "orders", "10.0.0.2", "fd00::2", 8080);
+	struct registry_workload *b = workload("pay-1", "pay", "10.0.0.3", NULL, 8080);
+	struct registry_workload *d = workload("orders-2", "orders", "10.0.0.4", NULL, 9999); /* listens elsewhere */
+	apply(ORDERS, VIPS);
+	compile_workload(c, a);
+	compile_workload(c, b);
+	compile_workload(c, d);
+	compile_flush(c);
+	Weft__V1__Endpoints *e = endpoints();
+	ck_assert_str_eq(e->service, "shop/orders");
+	ck_assert_uint_eq(e->n_endpoints, 2);
+	ck_assert_uint_eq(e->endpoints[0]->address.len, 4);
+	ck_assert_uint_eq(e->endpoints[1]->address.len, 16);
+	ck_assert(e->endpoints[0]->meshed);
+	ck_assert_str_eq(e->endpoints[0]->identity, "spiffe://td/ns/shop/sa/orders");
+	ck_assert_str_eq(e->endpoints[0]->workload, "shop/orders-1");
+	ck_assert_str_eq(e->endpoints[0]->zone, "z1");
+	ck_assert_uint_eq(e->endpoints[0]->n_ports, 1);
+	ck_assert_uint_eq(e->endpoints[0]->ports[0]->service_port, 80);
+	ck_assert_uint_eq(e->endpoints[0]->ports[0]->port, 8080);
+	DONE(e);
+	/* a label changes: it leaves, and comes again with the label */
+	json_object_set_new(a->labels, "app", json_string("pay"));
+	json_t *changed = json_pack("{s:s}", "app", "pay");
+	json_object_set_new(a->labels, "app", json_string("orders"));
+	json_t *before = a->labels;
+	a->labels = changed;
+	compile_workload(c, a);
+	compile_flush(c);
+	e = endpoints();
+	ck_assert_uint_eq(e->n_endpoints, 0);
+	DONE(e);
+	json_decref(a->labels);
+	a->labels = before;
+	compile_workload(c, a);
+	compile_flush(c);
+	e = endpoints();
+	ck_assert_uint_eq(e->n_endpoints, 2);
+	DONE(e);
+	compile_workload_gone(c, a);
+	compile_flush(c);
+	e = endpoints();
+	ck_assert_uint_eq(e->n_endpoints, 0);
+	DONE(e);
+	compile_workload_gone(c, b);
+	compile_workload_gone(c, d);
+	workload_drop(a);
+	workload_drop(b);
+	workload_drop(d);
+}
+END_TEST
+
+START_TEST(change_touches_only_what_depends_on_it)
+{
+	apply(ORDERS, VIPS);
+	apply("{\"apiVersion\": \"v1\", \"kind\": \"Service\", \"metadata\": {\"name\": \"pay\", \"namespace\": "
+	      "\"shop\"},"
+	      " \"spec\": {\"selector\": {\"app\": \"pay\"}, \"ports\": [{\"port\": 80}]}}",
+	      "[\"240.0.0.2\"]");
+	compile_flush(c);
+	unsigned before = sets;
+	struct registry_workload *w = workload("orders-1", "orders", "10.0.0.2", NULL, 8080);
+	compile_workload(c, w);
+	compile_flush(c);
+	ck_assert_uint_eq(sets, before + 3); /* Workload, Self, Endpoints of orders */
+	compile_workload(c, w);
+	compile_flush(c);
+	ck_assert_uint_eq(sets, before + 3); /* same content, same version */
+	compile_workload_gone(c, w);
+	workload_drop(w);
+}
+END_TEST
+
+START_TEST(order_of_arrival_does_not_show)
+{
+	struct registry_workload *a = workload("orders-1", "orders", "10.0.0.2", NULL, 8080);
+	struct registry_workload *b = workload("orders-2", "orders", "10.0.0.3", NULL, 8080);
+	char version[2][PUSHED_VERSION_LEN + 1];
+	apply(ORDERS, VIPS);
+	for (int round = 0; round < 2; round++) {
+		compile_workload(c, round ? a : b);
+		compile_workload(c, round ? b : a);
+		compile_flush(c);
+		memcpy(version[round], there(PUSHED_ENDPOINTS, "shop/orders")->version, sizeof(version[0]));
+		compile_workload_gone(c, a);
+		compile_workload_gone(c, b);
+		compile_flush(c);
+	}
+	ck_assert_str_eq(version[0], version[1]);
+	workload_drop(a);
+	workload_drop(b);
+}
+END_TEST
+
+START_TEST(workload_and_self_say_what_registered)
+{
+	struct registry_workload *w = workload("orders-1", "orders", "10.0.0.2", "fd00::2", 8080);
+	compile_workload(c, w);
+	const struct pushed *r = there(PUSHED_WORKLOAD, "shop/orders-1");
+	ck_assert_uint_eq(r->n_aliases, 2);
+	ck_assert_str_eq(r->aliases[0], "addr:10.0.0.2");
+	Weft__V1__Workload *m = open_up(r, &weft__v1__workload__descriptor);
+	ck_assert_str_eq(m->name, "orders-1");
+	ck_assert(m->meshed);
+	ck_assert_str_eq(m->identity, "spiffe://td/ns/shop/sa/orders");
+	ck_assert_uint_eq(m->n_addresses, 2);
+	ck_assert_uint_eq(m->ports[0]->port, 8080);
+	ck_assert_int_eq(m->ports[0]->protocol, WEFT__V1__PROTOCOL__HTTP);
+	DONE(m);
+	r = there(PUSHED_SELF, "shop/orders-1");
+	ck_assert_str_eq(r->name, "self");
+	ck_assert_uint_eq(r->n_aliases, 0);
+	Weft__V1__Self *s = open_up(r, &weft__v1__self__descriptor);
+	ck_assert_str_eq(s->service_account, "orders");
+	ck_assert_uint_eq(s->n_ports, 1);
+	DONE(s);
+	compile_workload_gone(c, w);
+	ck_assert_uint_eq(n_there, 0);
+	workload_drop(w);
+}
+END_TEST
+
+#define SLICE(name, service, addresses)                                                                     \
+	"{\"apiVersion\": \"discovery.k8s.io/v1\", \"kind\": \"EndpointSlice\", \"addressType\": \"IPv4\"," \
+	" \"metadata\": {\"name\": \"" name "\", \"namespace\": \"shop\","                                  \
+	" \"labels\": {\"kubernetes.io/service-name\": \"" service "\"}},"                                  \
+	" \"ports\": [{\"name\": \"http\", \"port\": 9000}], \"endpoints\": [" addresses "]}"
+
+START_TEST(slices_add_endpoints_outside_the_mesh)
+{
+	/* the slice may come before its service */
+	apply(SLICE("s1", "orders",
+		    "{\"addresses\": [\"192.168.7.1\"]}, {\"addresses\": [\"192.168.7.2\"], "
+		    "\"conditions\": {\"ready\": false}}"),
+	      NULL);
+	compile_flush(c);
+	ck_assert_uint_eq(n_there, 0);
+	apply(ORDERS, VIPS);
+	compile_flush(c);
+	Weft__V1__Endpoints *e = endpoints();
+	ck_assert_uint_eq(e->n_endpoints, 1);
+	ck_assert(!e->endpoints[0]->meshed);
+	ck_assert_str_eq(e->endpoints[0]->identity, "");
+	ck_assert_uint_eq(e->endpoints[0]->ports[0]->port, 9000);
+	DONE(e);
+	/* changed in place, then moved to another service, then gone */
+	apply(SLICE("s1", "orders", "{\"addresses\": [\"192.168.7.1\"]}, {\"addresses\": [\"192.168.7.3\"]}"), NULL);
+	compile_flush(c);
+	e = endpoints();
+	ck_assert_uint_eq(e->n_endpoints, 2);
+	DONE(e);
+	apply(SLICE("s1", "other", "{\"addresses\": [\"192.168.7.1\"]}"), NULL);
+	compile_flush(c);
+	e = endpoints();
+	ck_assert_uint_eq(e->n_endpoints, 0);
+	DONE(e);
+	delete ("EndpointSlice", "s1");
+	delete ("EndpointSlice", "s1");
+	compile_flush(c);
+}
+END_TEST
+
+START_TEST(slice_address_of_a_registered_workload_is_meshed)
+{
+	struct registry_workload *w = workload("legacy-1", "legacy", "10.0.0.9", NULL, 9000);
+	apply(ORDERS, VIPS);
+	apply(SLICE("s1", "orders", "{\"addresses\": [\"10.0.0.9\"]}"), NULL);
+	compile_flush(c);
+	Weft__V1__Endpoints *e = endpoints();
+	ck_assert(!e->endpoints[0]->meshed);
+	DONE(e);
+	compile_workload(c, w);
+	compile_flush(c);
+	e = endpoints();
+	ck_assert_uint_eq(e->n_endpoints, 1);
+	ck_assert(e->endpoints[0]->meshed);
+	ck_assert_str_eq(e->endpoints[0]->identity, "spiffe://td/ns/shop/sa/legacy");
+	DONE(e);
+	/* the address moves on to another one */
+	ck_assert(ip_parse(STR("10.0.0.10"), &w->addresses[0].ip));
+	compile_workload(c, w);
+	compile_flush(c);
+	e = endpoints();
+	ck_assert(!e->endpoints[0]->meshed);
+	DONE(e);
+	ck_assert(ip_parse(STR("10.0.0.9"), &w->addresses[0].ip));
+	compile_workload(c, w);
+	compile_workload_gone(c, w);
+	compile_flush(c);
+	e = endpoints();
+	ck_assert(!e->endpoints[0]->meshed);
+	DONE(e);
+	workload_drop(w);
+}
+END_TEST
+
+START_TEST(address_found_twice_is_there_once)
+{
+	struct registry_workload *w = workload("orders-1", "orders", "10.0.0.2", NULL, 8080);
+	apply(ORDERS, VIPS);
+	apply(SLICE("s1", "orders", "{\"addresses\": [\"10.0.0.2\"]}, {\"addresses\": [\"10.0.0.3\"]}"), NULL);
+	apply(SLICE("s2", "orders", "{\"addresses\": [\"10.0.0.3\"]}"), NULL);
+	compile_workload(c, w);
+	compile_flush(c);
+	Weft__V1__Endpoints *e = endpoints();
+	ck_assert_uint_eq(e->n_endpoints, 2);
+	ck_assert_uint_eq(e->endpoints[0]->ports[0]->port, 8080); /* what registered goes first */
+	DONE(e);
+	compile_workload_gone(c, w);
+	workload_drop(w);
+}
+END_TEST
+
+START_TEST(deleted_service_takes_all_of_its_resources_away)
+{
+	apply(ORDERS, VIPS);
+	apply(SLICE("s1", "orders", "{\"addresses\": [\"10.0.0.2\"]}"), NULL);
+	compile_flush(c);
+	delete ("Service", "orders");
+	ck_assert_uint_eq(removes, 3);
+	ck_assert_uint_eq(n_there, 0);
+	compile_flush(c);
+	ck_assert_uint_eq(n_there, 0);
+	ck_assert_uint_eq(compile_services(c), 0);
+	delete ("Service", "orders");
+	apply(ORDERS, VIPS); /* and the slice is found again */
+	compile_flush(c);
+	Weft__V1__Endpoints *e = endpoints();
+	ck_assert_uint_eq(e->n_endpoints, 1);
+	DONE(e);
+	delete ("Service", "orders");
+	apply(ORDERS, VIPS); /* gone and back within a turn */
+	compile_flush(c);
+	ck_assert_uint_eq(n_there, 3);
+}
+END_TEST
+
+START_TEST(too_many_endpoints_are_left_out_and_said)
+{
+	static struct registry_workload *w[COMPILE_ENDPOINTS_MAX + 5];
+	char name[32], ip[32];
+	apply(ORDERS, VIPS);
+	compile_flush(c);
+	unsigned before = n_there;
+	/* their own resources do not matter here */
+	for (size_t i = 0; i < ARRAY_LEN(w); i++) {
+		snprintf(name, sizeof(name), "orders-%zu", i);
+		snprintf(ip, sizeof(ip), "10.%zu.%zu.1", i / 256, i % 256);
+		w[i] = workload(name, "orders", ip, NULL, 8080);
+		compile_workload(c, w[i]);
+		while (n_there > before)
+			pushed_unref(&now_there[--n_there]);
+	}
+	compile_flush(c);
+	ck_assert_uint_eq(warns, 1);
+	Weft__V1__Endpoints *e = endpoints();
+	ck_assert_uint_eq(e->n_endpoints, COMPILE_ENDPOINTS_MAX);
+	DONE(e);
+	teardown(); /* before the workloads that it borrows */
+	setup();
+	for (size_t i = 0; i < ARRAY_LEN(w); i++)
+		workload_drop(w[i]);
+}
+END_TEST
+
+START_TEST(mesh_has_ranges_and_roots)
+{
+	struct cidr cidrs[2];
+	ck_assert(cidr_parse(STR("10.0.0.0/8"), &cidrs[0]));
+	ck_assert(cidr_parse(STR("fd00::/8"), &cidrs[1]));
+	struct str root = STR("der");
+	compile_mesh(c, "td.example", cidrs, 2, &root, 1);
+	Weft__V1__MeshConfig *m = open_up(there(PUSHED_MESH, "mesh"), &weft__v1__mesh_config__descriptor);
+	ck_assert_str_eq(m->trust_domain, "td.example");
+	ck_assert_uint_eq(m->n_cidrs, 2);
+	ck_assert_uint_eq(m->cidrs[0]->bits, 8);
+	ck_assert_uint_eq(m->cidrs[1]->address.len, 16);
+	ck_assert_uint_eq(m->n_roots, 1);
+	ck_assert_uint_eq(m->roots[0].len, 3);
+	DONE(m);
+}
+END_TEST
+
+START_TEST(other_kinds_are_no_business_of_it)
+{
+	json_t *o = json_object();
+	ck_assert(compile_object(c, "HTTPRoute", "shop", "x", o, &err));
+	ck_assert(!compile_object(c, "Service", "shop", "x", o, &err));
+	json_decref(o);
+	compile_flush(c);
+	ck_assert_uint_eq(n_there, 0);
+}
+END_TEST
+
+Suite *compile_suite(void);
+Suite *compile_suite(void)
+{
+	Suite *s = suite_create("compile");
+	TCase *t = tcase_create("compile");
+	tcase_add_checked_fixture(t, setup, teardown);
+	tcase_set_timeout(t, 60);
+	tcase_add_test(t, service_has_its_addresses_ports_and_manifest);
+	tcase_add_test(t, endpoints_are_the_selected_workloads_on_the_target_port);
+	tcase_add_test(t, change_touches_only_what_depends_on_it);
+	tcase_add_test(t, order_of_arrival_does_not_show);
+	tcase_add_test(t, workload_and_self_say_what_registered);
+	tcase_add_test(t, slices_add_endpoints_outside_the_mesh);
+	tcase_add_test(t, slice_address_of_a_registered_workload_is_meshed);
+	tcase_add_test(t, address_found_twice_is_there_once);
+	tcase_add_test(t, deleted_service_takes_all_of_its_resources_away);
+	tcase_add_test(t, too_many_endpoints_are_left_out_and_said);
+	tcase_add_test(t, mesh_has_ranges_and_roots);
+	tcase_add_test(t, other_kinds_are_no_business_of_it);
+	suite_add_tcase(s, t);
+	return s;
+}

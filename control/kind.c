@@ -3,6 +3,7 @@
 #include "control/kind.h"
 
 #include "control/kind_field.h"
+#include "control/nearest.h"
 
 #include <stdio.h>
 #include <strings.h>
@@ -35,42 +36,11 @@ const struct kind *kind_at(size_t i)
 	return i < ARRAY_LEN(kinds) ? kinds[i] : NULL;
 }
 
-/* Levenshtein distance without case, of short names. */
-static size_t distance(const char *a, const char *b)
+static const char *name_at(size_t i)
 {
-	size_t row[64], la = strlen(a), lb = strlen(b);
-
-	if (la >= ARRAY_LEN(row) || lb >= ARRAY_LEN(row))
-		return ARRAY_LEN(row);
-	for (size_t j = 0; j <= lb; j++)
-		row[j] = j;
-	for (size_t i = 1; i <= la; i++) {
-		size_t diagonal = row[0];
-		row[0] = i;
-		for (size_t j = 1; j <= lb; j++) {
-			size_t cost = (a[i - 1] | 0x20) != (b[j - 1] | 0x20);
-			size_t best = MIN(MIN(row[j], row[j - 1]) + 1, diagonal + cost);
-			diagonal = row[j];
-			row[j] = best;
-		}
-	}
-	return row[lb];
-}
-
-static const char *nearest(const char *name)
-{
-	const char *best = NULL;
-	size_t best_distance = 4; /* farther is no help */
-
-	for (size_t i = 0; i < ARRAY_LEN(kinds) + ARRAY_LEN(later); i++) {
-		const char *n = i < ARRAY_LEN(kinds) ? kinds[i]->name : later[i - ARRAY_LEN(kinds)].name;
-		size_t d = distance(name, n);
-		if (d < best_distance) {
-			best_distance = d;
-			best = n;
-		}
-	}
-	return best;
+	if (i < ARRAY_LEN(kinds))
+		return kinds[i]->name;
+	return i - ARRAY_LEN(kinds) < ARRAY_LEN(later) ? later[i - ARRAY_LEN(kinds)].name : NULL;
 }
 
 const struct kind *kind_find(const char *name, struct err *err)
@@ -84,7 +54,7 @@ const struct kind *kind_find(const char *name, struct err *err)
 			err_set(err, ERR_UNSUPPORTED, "kind %s is not supported yet", later[i].name);
 			return NULL;
 		}
-	const char *near = nearest(name);
+	const char *near = nearest(name, name_at);
 	err_set(err, ERR_INVALID, "unknown kind \"%.80s\"%s%s%s", name, near ? "; did you mean " : "", near ? near : "",
 		near ? "?" : "");
 	return NULL;

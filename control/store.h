@@ -99,7 +99,7 @@ void store_unwatch(struct store_watch *w); /* safe when not watching, if list_in
 
 struct store_token {
 	char id[33];                         /* hex, as in certs/token.h */
-	uint8_t secret_hash[STORE_HASH_LEN]; /* SHA-256 of the secret */
+	uint8_t secret_hash[STORE_HASH_LEN]; /* SHA-256 of the secret as it stands in the token (64 hex digits) */
 	char ns[STORE_NS_MAX], sa[STORE_NS_MAX];
 	json_t
 	    *labels; /* {"app": "orders", "version": "*"}: labels a workload may claim; "*" at the end matches any rest.

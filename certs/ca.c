@@ -17,6 +17,7 @@
 #define ROOT_DAYS      3650
 #define ISSUER_DAYS    365
 #define LEAF_MAX_S     DAY_S
+#define OPERATOR_MAX_S (365 * DAY_S)
 #define BACK_DATE_S    60
 #define LEAF_NAMES_MAX 16
 
@@ -291,7 +292,7 @@ X509 *ca_sign(struct ca *ca, EVP_PKEY *public_key, const struct ca_leaf *leaf, s
 	MUST_BE(ca, CA_MAGIC);
 	MUST(leaf->lifetime_s > 0);
 	int64_t now = (int64_t)time(NULL);
-	int64_t end = MIN(now + (int64_t)MIN(leaf->lifetime_s, (uint64_t)LEAF_MAX_S),
+	int64_t end = MIN(now + (int64_t)MIN(leaf->lifetime_s, (uint64_t)(leaf->operator? OPERATOR_MAX_S : LEAF_MAX_S)),
 			  MIN(ossl_time(X509_get0_notAfter(ca->issuer)), ossl_time(X509_get0_notAfter(ca->root))));
 	if (!str_is(leaf->id->trust_domain, ca->trust_domain)) {
 		err_set(err, ERR_DENIED, "%s: this authority signs for trust domain %s only", leaf->id->id,

@@ -23,7 +23,8 @@ void ca_free(struct ca **ca);
 
 struct ca_leaf {
 	const struct spiffe *id;
-	uint64_t lifetime_s; /* capped at 24 h and by the issuer's own end */
+	uint64_t lifetime_s; /* capped at 24 h (an operator's: 1 year) and by the issuer's own end */
+	bool operator;       /* an administrator's client certificate, written to a file by `weftd init` */
 	bool server_name;    /* weftd's own certificate: also DNS/IP SANs of `names` */
 	const char *const *names;
 };

@@ -3,6 +3,8 @@
 #ifndef WEFT_CONTROL_YAML_OUT_H
 #define WEFT_CONTROL_YAML_OUT_H
 
+#include "lib/base.h"
+
 #include <jansson.h>
 #include <stdio.h>
 

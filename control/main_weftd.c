@@ -46,6 +46,15 @@ static int usage(const struct err *err)
 	return 2;
 }
 
+/* "[::]:4810" is where weftd listens, not where anybody reaches it. */
+static const char *reachable(const char *listen)
+{
+	struct addr a;
+	static const struct ip any4 = {.len = 4}, any6 = {.len = 16};
+
+	return listen && addr_parse(str_of(listen), &a) && (ip_eq(&a.ip, &any4) || ip_eq(&a.ip, &any6)) ? NULL : listen;
+}
+
 static int init(const struct values *v, struct err *err)
 {
 	struct init_options o = {.store = v->store,
@@ -53,7 +62,7 @@ static int init(const struct values *v, struct err *err)
 				 .trust_domain = v->trust_domain,
 				 .cidrs = v->cidrs.v,
 				 .cidrs_len = v->cidrs.len,
-				 .server = v->server ? v->server : v->init_listen,
+				 .server = v->server ? v->server : reachable(v->init_listen),
 				 .url = v->url};
 
 	if (!init_run(&o, err)) {

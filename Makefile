@@ -177,7 +177,7 @@ demo: ## two hosts on this machine, a mesh between them, and the proof of what i
 	$(Q)KEEP=$(KEEP) $(PYTHON) tests/demo/demo.py
 
 bench: ## CPU and latency per request against bare relays; QUICK=1 within 50 s; result in build/bench.json (root)
-	$(Q)$(MAKE) --no-print-directory -j$(shell nproc) all build/plain/bin/relay build/plain/bin/load
+	$(Q)$(MAKE) --no-print-directory -j$(shell nproc) all build/plain/bin/relay
 	$(Q)QUICK=$(QUICK) $(PYTHON) tests/bench/bench.py
 
 install: all ## install into $(DESTDIR)$(PREFIX)
@@ -196,8 +196,6 @@ compile_commands.json: ## for editors and clang tools
 
 # --- bench: programs of its own ---
 $(B)/bin/relay: $(B)/obj/tests/bench/relay.o $(B)/libweft.a
-	$(call link,$(libs_base) -lpthread)
-$(B)/bin/load: $(B)/obj/tests/bench/load.o $(B)/libweft.a
 	$(call link,$(libs_base) -lpthread)
 
 format: ## rewrite the sources with clang-format

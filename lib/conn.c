@@ -27,6 +27,7 @@
 /* Idle connections are many: this is counted in docs (1,000 idle ones: 0.5 MB of these). */
 _Static_assert(sizeof(struct conn) <= 512, "struct conn stays within 512 bytes");
 
+static bool may_read(const struct conn *c);
 static void read_some(struct conn *c);
 static void flush(struct conn *c);
 static void destroy(struct conn *c, bool reset);
@@ -108,7 +109,7 @@ static void fail_write(struct conn *c, int why)
 		destroy(c, false);
 		return;
 	}
-	if (c->reading)
+	if (may_read(c))
 		read_some(c);
 	if (alive(c) && c->state != CONN_FAILED)
 		fail_errno(c, why, "connection with");
@@ -369,6 +370,7 @@ static void end(struct conn *c)
 		return;
 	shutdown(c->fd, SHUT_WR);
 	c->tx_ended = true;
+	c->tx_room_due = true; /* the user hears that all has left */
 	if (c->state == CONN_LINGERING && (c->rx_eof || discard(c)))
 		destroy(c, false);
 }

@@ -32,7 +32,7 @@ struct conn_events {
 	void (*on_open)(void *ctx);
 	/* New bytes in conn_rx(), or the peer's end of stream (conn_rx_eof()). */
 	void (*on_rx)(void *ctx);
-	/* tx was full and has room again. */
+	/* tx was full and has room again; or, after conn_end_tx(), everything has left (conn_tx_ended()). */
 	void (*on_tx_room)(void *ctx);
 	/* The connection is dead: connect refused or timed out, handshake failed, reset, TLS alert. err says which. Once. */
 	void (*on_fail)(void *ctx, const struct err *err);

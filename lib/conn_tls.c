@@ -308,7 +308,7 @@ void conn_tls_error(struct conn *c, const char *what, struct err *err)
 			refused = X509_verify_cert_error_string(SSL_get_verify_result(c->ssl));
 	if (c->tcp_eof) {
 		err_set(err, ERR_CLOSED, "%s %s: it closed the connection%s", what, peer,
-			SSL_is_init_finished(c->ssl) ? " without close_notify: what it sent may be cut off" : "");
+			c->state == CONN_OPEN ? " without close_notify: what it sent may be cut off" : "");
 		return;
 	}
 	if (code)

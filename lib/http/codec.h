@@ -75,7 +75,9 @@ struct http_limits {
 	uint64_t head_timeout_ms; /* first byte to complete head: 10 s */
 	uint64_t idle_timeout_ms; /* keep-alive without a request: HTTP/1 server 60 s ... ; 0 never */
 	uint64_t age_max_ms;      /* then drain: 1 h ± 10 %; 0 never */
-	uint64_t stream_idle_ms;  /* no progress on an open stream: 5 min */
+	uint64_t stream_idle_ms;  /* no progress on an open stream: 5 min; 0 never */
+	uint64_t ping_ms;         /* HTTP/2: silence before a PING, and time for its answer; 0: 20 s */
+	uint64_t preface_ms;      /* HTTP/2: time for the peer's preface and SETTINGS; 0: 5 s */
 };
 extern const struct http_limits http_limits_default;
 

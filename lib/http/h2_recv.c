@@ -1,0 +1,250 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* h2_recv.c: what nghttp2 reports of the peer's frames, turned into callbacks of streams and sessions. All of it runs inside
+ * nghttp2_session_mem_recv() (h2.c, from the loop), except on_stream_close, which sending may cause too: resets are
+ * therefore owed (h2_stream_lost) and told at the end of the turn, never from in here. */
+#include "lib/http/h2_session.h"
+
+/* The owner closed the session, or it is ending: nghttp2 shall stop. */
+static bool stopped(const struct h2_session *s)
+{
+	return s->closed || s->finished;
+}
+
+static struct h2_stream *stream_of(nghttp2_session *ng, int32_t id)
+{
+	struct h2_stream *st = nghttp2_session_get_stream_user_data(ng, id);
+	MUST(!st || st->magic == H2_STREAM_MAGIC);
+	return st;
+}
+
+static enum reason malformed(const struct h2_session *s)
+{
+	return s->role == HTTP_SERVER ? REASON_BAD_REQUEST : REASON_UPSTREAM_PROTOCOL;
+}
+
+/* --- heads --- */
+
+static void refuse_stream(struct h2_session *s, int32_t id)
+{
+	nghttp2_submit_rst_stream(s->ng, NGHTTP2_FLAG_NONE, id, NGHTTP2_REFUSED_STREAM);
+}
+
+static void stream_begins(struct h2_session *s, int32_t id)
+{
+	if (s->drain == H2_DRAIN_LAST || s->why != REASON_NONE || h2_budget_spent()) {
+		refuse_stream(s, id);
+		return;
+	}
+	struct h2_stream *st = h2_stream_new(s, id);
+	nghttp2_session_set_stream_user_data(s->ng, id, st);
+	st->open = true;
+	st->attached = s->base.ev->on_stream(s->base.ctx, &st->base, &st->base.ev, &st->base.ctx, &st->base.arena);
+	if (!st->attached) {
+		st->ours = true;
+		refuse_stream(s, id);
+		return;
+	}
+	MUST(st->base.ev != NULL && st->base.arena != NULL);
+	h2_head_begin(&st->in, st->base.arena, true, false);
+}
+
+static int on_begin_headers(nghttp2_session *ng, const nghttp2_frame *f, void *ctx)
+{
+	struct h2_session *s = ctx;
+	if (stopped(s))
+		return NGHTTP2_ERR_CALLBACK_FAILURE;
+	if (f->headers.cat == NGHTTP2_HCAT_REQUEST) {
+		s->guard.streams++;
+		stream_begins(s, f->hd.stream_id);
+		return stopped(s) ? NGHTTP2_ERR_CALLBACK_FAILURE : 0;
+	}
+	struct h2_stream *st = stream_of(ng, f->hd.stream_id);
+	if (st && h2_listening(st))
+		h2_head_begin(&st->in, st->base.arena, false, st->head_in);
+	return 0;
+}
+
+static int on_header(nghttp2_session *ng, const nghttp2_frame *f, const uint8_t *name, size_t name_len,
+		     const uint8_t *value, size_t value_len, uint8_t flags, void *ctx)
+{
+	struct h2_session *s = ctx;
+	struct h2_stream *st = stream_of(ng, f->hd.stream_id);
+	if (st && h2_listening(st))
+		h2_head_field(&st->in, &s->lim, str_make(name, name_len), str_make(value, value_len));
+	return 0;
+}
+
+/* A head that cannot be used: a status where one fits and may still be sent, else RST_STREAM. */
+static void refuse_head(struct h2_session *s, struct h2_stream *st)
+{
+	enum reason why = st->in.bad;
+	uint16_t status = reason_row(why)->http_status;
+	bool answer = s->role == HTTP_SERVER && !st->head_in && why != REASON_BAD_REQUEST && status != 0;
+	if (st->in.bytes > H2_LIST_MAX)
+		h2_odd(s, H2_ODD_BOMB);
+	if (answer) {
+		struct message m = {.status = status, .framing = FRAMING_LENGTH, .has_length = true};
+		st->end_reset = true;
+		h2_send_head(&st->base, &m, true);
+	} else {
+		nghttp2_submit_rst_stream(s->ng, NGHTTP2_FLAG_NONE, st->id,
+					  why == REASON_BAD_REQUEST ? NGHTTP2_PROTOCOL_ERROR : NGHTTP2_INTERNAL_ERROR);
+	}
+	h2_stream_lost(st, s->role == HTTP_SERVER ? why : REASON_UPSTREAM_PROTOCOL, false);
+	st->refused = true;
+}
+
+static void message_ended(struct h2_stream *st)
+{
+	st->in_ended = true;
+	st->progress_ms = h2_now(h2_session_of(st));
+	if (h2_listening(st))
+		st->base.ev->on_end(st->base.ctx);
+}
+
+/* A field section is complete: a head (an informational one perhaps) or trailers. */
+static void section_complete(struct h2_session *s, struct h2_stream *st, bool end_stream)
+{
+	bool head = !st->head_in;
+	if (!h2_listening(st))
+		return;
+	h2_head_end(&st->in, &s->lim, end_stream, st->asked);
+	if (head && st->in.m && !st->in.m->request && st->in.m->status < 200 &&
+	    ++st->informational > H2_INFORMATIONAL && st->in.bad == REASON_NONE)
+		st->in.bad = REASON_BAD_REQUEST;
+	if (st->in.bad != REASON_NONE) {
+		refuse_head(s, st);
+		return;
+	}
+	st->progress_ms = h2_now(s);
+	if (head) {
+		st->head_in = st->in.m->request || st->in.m->status >= 200;
+		st->base.ev->on_head(st->base.ctx, st->in.m);
+	} else if (st->in.trailers.len > 0) {
+		st->base.ev->on_trailers(st->base.ctx, &st->in.trailers, st->base.arena);
+	}
+	if (end_stream && !s->closed)
+		message_ended(st);
+}
+
+static int on_invalid_frame(nghttp2_session *ng, const nghttp2_frame *f, int code, void *ctx)
+{
+	struct h2_session *s = ctx;
+	struct h2_stream *st = f->hd.stream_id ? stream_of(ng, f->hd.stream_id) : NULL;
+	if (st && (code == NGHTTP2_ERR_HTTP_HEADER || code == NGHTTP2_ERR_HTTP_MESSAGING) && h2_listening(st))
+		h2_stream_lost(st, malformed(s), false); /* nghttp2 has queued the RST_STREAM */
+	return 0;
+}
+
+/* --- bodies --- */
+
+static int on_data(nghttp2_session *ng, uint8_t flags, int32_t id, const uint8_t *p, size_t n, void *ctx)
+{
+	struct h2_session *s = ctx;
+	if (stopped(s))
+		return NGHTTP2_ERR_CALLBACK_FAILURE;
+	struct h2_stream *st = stream_of(ng, id);
+	nghttp2_session_consume_connection(ng, n);
+	if (st && h2_listening(st)) {
+		st->progress_ms = h2_now(s);
+		h2_window_received(&st->win, n, loop_now_us(s->loop));
+		st->base.ev->on_body(st->base.ctx, str_make(p, n));
+	}
+	return stopped(s) ? NGHTTP2_ERR_CALLBACK_FAILURE : 0;
+}
+
+/* --- other frames --- */
+
+static void settings_came(struct h2_session *s, bool ack)
+{
+	if (ack) {
+		uint64_t now = loop_now_us(s->loop);
+		if (s->rtt_us == 0)
+			s->rtt_us = MAX(now - s->settings_us, 1);
+		return;
+	}
+	s->preface_at = 0;
+	s->ready = true;
+	h2_kick(s); /* room() may have changed */
+}
+
+static void reset_came(struct h2_session *s, struct h2_stream *st, uint32_t code)
+{
+	if (st)
+		st->peer_reset = true;
+	/* An upstream resets what we opened: that is bounded by ourselves. */
+	if (s->role == HTTP_SERVER)
+		h2_odd(s, H2_ODD_RESET);
+}
+
+static int on_frame(nghttp2_session *ng, const nghttp2_frame *f, void *ctx)
+{
+	struct h2_session *s = ctx;
+	if (stopped(s))
+		return NGHTTP2_ERR_CALLBACK_FAILURE;
+	struct h2_stream *st = f->hd.stream_id ? stream_of(ng, f->hd.stream_id) : NULL;
+	bool end_stream = f->hd.flags & NGHTTP2_FLAG_END_STREAM;
+	switch (f->hd.type) {
+	case NGHTTP2_HEADERS:
+		if (st)
+			section_complete(s, st, end_stream);
+		break;
+	case NGHTTP2_DATA:
+		if (st && end_stream)
+			message_ended(st);
+		break;
+	case NGHTTP2_RST_STREAM:
+		reset_came(s, st, f->rst_stream.error_code);
+		break;
+	case NGHTTP2_SETTINGS:
+		settings_came(s, f->hd.flags & NGHTTP2_FLAG_ACK);
+		break;
+	case NGHTTP2_PING:
+		if (f->hd.flags & NGHTTP2_FLAG_ACK)
+			h2_time_ping_ack(s, f->ping.opaque_data);
+		break;
+	case NGHTTP2_GOAWAY:
+		s->goaway_in = true;
+		s->draining = s->draining || s->role == HTTP_CLIENT;
+		h2_drain_told(s);
+		break;
+	}
+	return stopped(s) ? NGHTTP2_ERR_CALLBACK_FAILURE : 0;
+}
+
+/* nghttp2 is done with a stream: ended both ways, reset by either side, or cut off by GOAWAY. */
+static int on_close(nghttp2_session *ng, int32_t id, uint32_t code, void *ctx)
+{
+	struct h2_session *s = ctx;
+	struct h2_stream *st = stream_of(ng, id);
+	if (!st)
+		return 0;
+	st->open = false;
+	h2_kick(s);
+	if (!h2_listening(st) || (st->in_ended && st->out_ended && st->out_left)) {
+		h2_stream_settle(st);
+		return 0;
+	}
+	enum reason why;
+	bool refused = code == NGHTTP2_REFUSED_STREAM && !st->head_in;
+	if (refused && s->role == HTTP_CLIENT)
+		why = REASON_REFUSED;
+	else if (!st->peer_reset)
+		why = malformed(s);
+	else if (code == NGHTTP2_NO_ERROR && st->in_ended)
+		why = REASON_NONE; /* answered in full; it does not want the rest of the request */
+	else
+		why = s->role == HTTP_SERVER ? REASON_CLIENT_GONE : REASON_UPSTREAM_RESET;
+	h2_stream_lost(st, why, refused);
+	return 0;
+}
+
+void h2_recv_callbacks(nghttp2_session_callbacks *cbs)
+{
+	nghttp2_session_callbacks_set_on_begin_headers_callback(cbs, on_begin_headers);
+	nghttp2_session_callbacks_set_on_header_callback(cbs, on_header);
+	nghttp2_session_callbacks_set_on_data_chunk_recv_callback(cbs, on_data);
+	nghttp2_session_callbacks_set_on_frame_recv_callback(cbs, on_frame);
+	nghttp2_session_callbacks_set_on_invalid_frame_recv_callback(cbs, on_invalid_frame);
+	nghttp2_session_callbacks_set_on_stream_close_callback(cbs, on_close);
+}

@@ -10,6 +10,7 @@
 
 #include <inttypes.h>
 #include <openssl/x509v3.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <time.h>
 
@@ -129,26 +130,50 @@ bool peer_identity(X509 *leaf, struct str trust_domain, struct spiffe *ret, stru
 	return err_prefix(err, "certificate of %s", who(leaf, name));
 }
 
-/* A fresh certificate may reach a peer whose clock is a little behind; an old one is refused to the second. */
-static int allow_skew(int ok, X509_STORE_CTX *ctx)
+bool peer_lapsed(X509 *leaf)
 {
-	if (ok || X509_STORE_CTX_get_error(ctx) != X509_V_ERR_CERT_NOT_YET_VALID)
-		return ok;
-	X509 *cert = X509_STORE_CTX_get_current_cert(ctx);
-	if (ossl_time(X509_get0_notBefore(cert)) > (int64_t)time(NULL) + PEER_CLOCK_SKEW_S)
-		return 0;
-	X509_STORE_CTX_set_error(ctx, X509_V_OK);
-	return 1;
+	return ossl_time(X509_get0_notAfter(leaf)) < (int64_t)time(NULL);
 }
 
-static void configure(X509_STORE_CTX *ctx, enum peer_role role)
+static int want_index; /* of the struct peer_want on an X509_STORE_CTX, for allow_time */
+static pthread_once_t want_once = PTHREAD_ONCE_INIT;
+
+static void make_want_index(void)
 {
+	want_index = X509_STORE_CTX_get_ex_new_index(0, NULL, NULL, NULL, NULL);
+	MUST(want_index >= 0);
+}
+
+/* A fresh certificate may reach a peer whose clock is a little behind; an old one is refused to the second, but for a leaf
+ * where the caller gives a grace. */
+static int allow_time(int ok, X509_STORE_CTX *ctx)
+{
+	const struct peer_want *want = X509_STORE_CTX_get_ex_data(ctx, want_index);
+	X509 *cert = X509_STORE_CTX_get_current_cert(ctx);
+	int64_t now = (int64_t)time(NULL);
+	int code = X509_STORE_CTX_get_error(ctx);
+	if (ok)
+		return ok;
+	if (code == X509_V_ERR_CERT_NOT_YET_VALID)
+		ok = ossl_time(X509_get0_notBefore(cert)) <= now + PEER_CLOCK_SKEW_S;
+	else if (code == X509_V_ERR_CERT_HAS_EXPIRED && X509_STORE_CTX_get_error_depth(ctx) == 0)
+		ok = ossl_time(X509_get0_notAfter(cert)) > now - want->grace_s;
+	if (ok)
+		X509_STORE_CTX_set_error(ctx, X509_V_OK);
+	return ok;
+}
+
+static void configure(X509_STORE_CTX *ctx, const struct peer_want *want)
+{
+	enum peer_role role = want->role;
+	pthread_once(&want_once, make_want_index);
+	MUST(X509_STORE_CTX_set_ex_data(ctx, want_index, (void *)(uintptr_t)want) == 1);
 	X509_VERIFY_PARAM *p = X509_STORE_CTX_get0_param(ctx);
 	X509_VERIFY_PARAM_set_purpose(p, role == PEER_CLIENT ? X509_PURPOSE_SSL_CLIENT : X509_PURPOSE_SSL_SERVER);
 	X509_VERIFY_PARAM_set_flags(p, X509_V_FLAG_X509_STRICT);
 	X509_VERIFY_PARAM_set_depth(p, PEER_DEPTH_MAX - 1); /* OpenSSL counts what is between leaf and root */
 	X509_VERIFY_PARAM_set_auth_level(p, 2);             /* no SHA-1, no RSA under 2048, whatever comes first */
-	X509_STORE_CTX_set_verify_cb(ctx, allow_skew);
+	X509_STORE_CTX_set_verify_cb(ctx, allow_time);
 }
 
 static const char *utc(int64_t t, char out[static 32])
@@ -231,7 +256,7 @@ bool peer_verify(X509_STORE_CTX *ctx, const struct peer_want *want, struct spiff
 		X509_STORE_CTX_set_error(ctx, X509_V_ERR_UNSPECIFIED);
 		return err_set(err, ERR_IDENTITY, "the peer showed no certificate");
 	}
-	configure(ctx, want->role);
+	configure(ctx, want);
 	if (X509_verify_cert(ctx) != 1) {
 		int depth = X509_STORE_CTX_get_error_depth(ctx);
 		chain_refused(ctx, want, err);

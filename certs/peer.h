@@ -21,6 +21,7 @@ struct peer_want {
 	enum peer_role role;
 	struct str trust_domain; /* the bundle's */
 	const char *expect;      /* the identity that it must be; NULL: any of the trust domain */
+	int64_t grace_s;         /* a leaf that expired so long ago passes too; 0 everywhere but in weftd's renewal */
 };
 
 /* Who a verified leaf is (the chain has been verified by OpenSSL). False and err (ERR_IDENTITY) names what is wrong. */
@@ -30,5 +31,6 @@ bool peer_spiffe_id(X509 *leaf, struct spiffe *ret, struct err *err);
 /* The whole of it, for use within a handshake: `ctx` has the presented chain and the trusted roots. Sets its parameters,
  * verifies, then peer_identity and the expected name. On false, ctx carries an error that maps to a fitting alert. */
 bool peer_verify(X509_STORE_CTX *ctx, const struct peer_want *want, struct spiffe *ret, struct err *err);
+bool peer_lapsed(X509 *leaf); /* past its end */
 
 #endif

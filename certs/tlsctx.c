@@ -26,6 +26,7 @@ struct tlsctx {
 	struct credential *credential; /* NULL in a bootstrap context */
 	uint8_t root_hash[SHA256_DIGEST_LENGTH];
 	int arg_index;
+	int64_t grace_s;
 	unsigned char alpn[ALPN_WIRE_MAX]; /* wire format */
 	size_t alpn_len;
 };
@@ -65,6 +66,21 @@ const struct tls_peer *tlsctx_peer(SSL *ssl, int arg_index)
 	return p && p->verified ? p : NULL;
 }
 
+const struct tls_peer *tlsctx_lapsed_peer(SSL *ssl)
+{
+	pthread_once(&indexes_once, make_indexes);
+	const struct tls_peer *p = SSL_get_ex_data(ssl, peer_index);
+	return p && p->lapsed ? p : NULL;
+}
+
+void tlsctx_allow_lapsed(SSL_CTX *ctx, int64_t grace_s)
+{
+	struct tlsctx *t = SSL_CTX_get_ex_data(ctx, ctx_index);
+	MUST_BE(t, TLSCTX_MAGIC);
+	MUST(t->peer_role == PEER_CLIENT && grace_s >= 0);
+	t->grace_s = grace_s;
+}
+
 /* --- verification --- */
 
 /* The presented certificate that the join token's hash names, if there: alone it becomes the trusted root. */
@@ -97,7 +113,7 @@ static bool verify_bootstrap(const struct tlsctx *t, X509_STORE_CTX *store, stru
 			       "this is not the weftd that made the join token: the root named in the token (SHA-256 "
 			       "%02x%02x%02x%02x...) is not in its chain. If its root was replaced, make a new token",
 			       t->root_hash[0], t->root_hash[1], t->root_hash[2], t->root_hash[3]);
-	struct peer_want want = {PEER_SERVER, expected.trust_domain, peer->expect};
+	struct peer_want want = {PEER_SERVER, expected.trust_domain, peer->expect, 0};
 	X509_STORE_CTX_set0_trusted_stack(store, roots);
 	bool ok = peer_verify(store, &want, &peer->id, &peer->err);
 	X509_STORE_CTX_set0_trusted_stack(store, NULL);
@@ -117,7 +133,8 @@ static bool verify(const struct tlsctx *t, SSL *ssl, X509_STORE_CTX *store, stru
 	}
 	if (!t->credential)
 		return verify_bootstrap(t, store, peer);
-	struct peer_want want = {t->peer_role, bundle_trust_domain(credential_bundle(t->credential)), peer->expect};
+	struct peer_want want = {t->peer_role, bundle_trust_domain(credential_bundle(t->credential)), peer->expect,
+				 t->grace_s};
 	return peer_verify(store, &want, &peer->id, &peer->err);
 }
 
@@ -137,16 +154,22 @@ static int on_certificate(X509_STORE_CTX *store, void *arg)
 		    err_set(&peer->err, ERR_IDENTITY, "no expected identity was given for this connection");
 	else
 		peer->verified = verify(t, ssl, store, peer);
+	if (peer->verified && t->grace_s && peer_lapsed(X509_STORE_CTX_get0_cert(store))) {
+		peer->lapsed = true;
+		peer->verified = err_set(&peer->err, ERR_IDENTITY, "certificate of %s has expired", peer->id.id);
+	}
 	if (theirs) {
 		theirs->verified = peer->verified;
+		theirs->lapsed = peer->lapsed;
 		theirs->err = peer->err;
-		if (peer->verified)
+		if (peer->verified || peer->lapsed)
 			spiffe_copy(&theirs->id, &peer->id);
 	}
 	peer->expect = NULL; /* theirs: it may be gone after the handshake */
-	if (!peer->verified && X509_STORE_CTX_get_error(store) == X509_V_OK)
+	bool ok = peer->verified || peer->lapsed;
+	if (!ok && X509_STORE_CTX_get_error(store) == X509_V_OK)
 		X509_STORE_CTX_set_error(store, X509_V_ERR_CERT_REJECTED);
-	return peer->verified;
+	return ok;
 }
 
 /* --- ALPN --- */

@@ -22,6 +22,8 @@ struct tls_peer {
 	const char *expect; /* the identity (spiffe://...) that the peer must have; NULL: any of the trust domain */
 	struct spiffe id;   /* filled once verified */
 	bool verified;
+	bool
+	    lapsed; /* not verified, only because its certificate has expired within the grace of tlsctx_allow_lapsed() */
 	/* Filled when its certificate was refused: ERR_IDENTITY names expected and presented identity, or what the certificate
 	 * lacks. ERR_NONE when the handshake failed for another reason (conn's on_fail says which). */
 	struct err err;
@@ -37,6 +39,10 @@ SSL_CTX *tlsctx_server_optional(struct credential *c, const char *const *alpn, i
 /* A client that has no certificate yet: trusts exactly the root whose SHA-256 stands in its join token (the member of the presented
  * chain that hashes to it and is self-signed becomes the root), and requires an identity `expect` in tls_peer. */
 SSL_CTX *tlsctx_bootstrap(const uint8_t root_hash[static 32], const char *const *alpn, int arg_index, struct err *err);
+/* Lets certificates that expired at most grace_s ago through the handshake of this (server) context, for renewal only: tlsctx_peer()
+ * is NULL for them, tls_peer.verified false, and only tlsctx_lapsed_peer() answers. */
+void tlsctx_allow_lapsed(SSL_CTX *ctx, int64_t grace_s);
+const struct tls_peer *tlsctx_lapsed_peer(SSL *ssl);
 /* Who the verified peer of a connection is; NULL when it showed no certificate (or none that was accepted). Lives in the SSL. */
 const struct tls_peer *tlsctx_peer(SSL *ssl, int arg_index);
 

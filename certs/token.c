@@ -6,6 +6,8 @@
 #include "lib/json.h"
 #include "lib/mem.h"
 
+#include <openssl/rand.h>
+#include <openssl/sha.h>
 #include <stdio.h>
 
 #define PREFIX "weft1."
@@ -90,6 +92,22 @@ static bool token_check(const struct token *t, struct err *err)
 	if (strspn(t->cidrs, "0123456789abcdefABCDEF.:/,") != strlen(t->cidrs))
 		return err_set(err, ERR_INVALID, "join token: cidrs is not a comma-separated list of CIDRs");
 	return true;
+}
+
+bool token_secret_new(char out[static 65], struct err *err)
+{
+	uint8_t b[32];
+	if (RAND_bytes(b, sizeof(b)) != 1)
+		return err_set(err, ERR_SYSTEM, "no random bytes for a secret");
+	for (size_t i = 0; i < sizeof(b); i++)
+		snprintf(out + 2 * i, 3, "%02x", b[i]);
+	mem_wipe(b, sizeof(b));
+	return true;
+}
+
+void token_secret_hash(const char *secret, uint8_t out[static 32])
+{
+	SHA256((const unsigned char *)secret, strlen(secret), out);
 }
 
 bool token_format(const struct token *t, char out[static TOKEN_TEXT_MAX], struct err *err)

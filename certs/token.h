@@ -19,6 +19,10 @@ struct token {
 	char server[128];  /* "host:4810" of weftd; may be empty (then --control says) */
 	char cidrs[512];   /* mesh CIDRs, comma-separated */
 };
+/* 32 random bytes in hex: the secret of a token, and of a rejoin. */
+bool token_secret_new(char out[static 65], struct err *err);
+/* SHA-256 of the 64 hex digits: what the store keeps of a secret. */
+void token_secret_hash(const char *secret, uint8_t out[static 32]);
 /* Text into out (NUL-terminated). */
 bool token_format(const struct token *t, char out[static TOKEN_TEXT_MAX], struct err *err);
 /* Unknown fields refused; lengths and character sets checked. Wipe *ret with mem_wipe after use. */

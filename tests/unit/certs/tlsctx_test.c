@@ -206,7 +206,7 @@ START_TEST(every_wrong_certificate_is_refused_by_name_in_the_verifier_itself)
 	for (int role = PEER_CLIENT; role <= PEER_SERVER; role++) {
 		if ((l->as == PKI_AS_CLIENT && role == PEER_SERVER) || (l->as == PKI_AS_SERVER && role == PEER_CLIENT))
 			continue;
-		struct peer_want want = {role, STR(PKI_TD), NULL};
+		struct peer_want want = {role, STR(PKI_TD), NULL, 0};
 		struct spiffe id;
 		struct err err = {0};
 		X509_STORE_CTX *ctx = X509_STORE_CTX_new();
@@ -315,6 +315,44 @@ START_TEST(where_it_is_optional_a_certificate_is_still_verified)
 	pki_end_done(&c);
 	pki_end_done(&s);
 	pki_evil_done(&evil);
+}
+END_TEST
+
+START_TEST(within_the_grace_an_expired_certificate_is_let_in_for_renewal_only)
+{
+	static const struct {
+		struct pki_leaf leaf;
+		bool in;
+	} cases[] = {{{"expired within", "", .from_s = -7200, .to_s = -50}, true},
+		     {{"expired before", "", .from_s = -7200, .to_s = -150}, false},
+		     {{"expired and foreign", "", .from_s = -7200, .to_s = -50, .foreign_issuer = true}, false},
+		     {{"expired and wrong", "", .from_s = -7200, .to_s = -50, .ext_usage = "-"}, false}};
+	for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+		struct pki_evil evil;
+		pki_evil(&pki, &foreign, &cases[i].leaf, &evil);
+		struct pki_end c = {.ctx = pki_evil_ctx(&evil, false)};
+		struct pki_end s = {.ctx = ctx_of(OPTIONAL, "weft-system", "weftd", NULL)};
+		tlsctx_allow_lapsed(s.ctx, 100);
+		pki_handshake(&c, &s);
+		ck_assert_msg(s.done == cases[i].in, "%s", cases[i].leaf.name);
+		ck_assert(!s.peer.verified && s.peer.lapsed == cases[i].in);
+		ck_assert_ptr_null(tlsctx_peer(s.ssl, pki_arg_index()));
+		ck_assert_int_eq(tlsctx_lapsed_peer(s.ssl) != NULL, cases[i].in);
+		if (cases[i].in)
+			ck_assert_str_eq(tlsctx_lapsed_peer(s.ssl)->id.id, ORDERS);
+		pki_end_done(&c);
+		pki_end_done(&s);
+		pki_evil_done(&evil);
+	}
+	/* A valid one is what it always is. */
+	struct pki_end c = {.ctx = ctx_of(CLIENT, "shop", "cart", NULL)};
+	struct pki_end s = {.ctx = ctx_of(OPTIONAL, "weft-system", "weftd", NULL)};
+	tlsctx_allow_lapsed(s.ctx, 100);
+	pki_handshake(&c, &s);
+	ck_assert(s.peer.verified && !s.peer.lapsed && tlsctx_peer(s.ssl, pki_arg_index()));
+	ck_assert_ptr_null(tlsctx_lapsed_peer(s.ssl));
+	pki_end_done(&c);
+	pki_end_done(&s);
 }
 END_TEST
 
@@ -532,6 +570,7 @@ Suite *tlsctx_suite(void)
 	tcase_add_test(tc, a_certificate_list_over_16_kib_is_refused);
 	tcase_add_test(tc, a_client_without_certificate_is_refused_where_one_is_required);
 	tcase_add_test(tc, where_it_is_optional_a_certificate_is_still_verified);
+	tcase_add_test(tc, within_the_grace_an_expired_certificate_is_let_in_for_renewal_only);
 	tcase_add_test(tc, a_joining_proxy_trusts_exactly_the_root_of_its_token);
 	tcase_add_test(tc, a_false_weftd_that_shows_the_true_root_beside_its_own_chain_is_refused);
 	tcase_add_test(tc, no_common_protocol_and_no_protocol_at_all_are_fatal);

@@ -78,7 +78,8 @@ void conn_set_marks(struct conn *c, size_t rx, size_t tx);
 /* Ends our side after what is in tx has left: FIN, with close_notify before it on TLS. Reading goes on. */
 void conn_end_tx(struct conn *c);
 bool conn_tx_ended(const struct conn *c); /* everything has left, FIN too */
-/* Lets what is in tx leave (at most 2 s), then closes: for answers just before closing. Nulls *c; no callback after. */
+/* Lets what is in tx leave, ends our side and drops what still comes until the peer ends too (2 s in all): an answer
+ * just before closing is not overtaken by a reset. One that is not open yet is closed at once. Nulls; no callback after. */
 void conn_close_flushed(struct conn **c);
 void conn_close(struct conn **c); /* now: close_notify if possible, FIN; nulls; no callback after */
 void conn_reset(struct conn **c); /* now: RST; nulls; no callback after */

@@ -740,6 +740,65 @@ START_TEST(an_idle_tls_connection_holds_little)
 }
 END_TEST
 
+START_TEST(keys_change_within_a_stream)
+{
+	open_both(1);
+	for (int i = 0; i < 5; i++) {
+		ck_assert_int_eq(SSL_key_update(conn_ssl(_i ? a.c : b.c), SSL_KEY_UPDATE_REQUESTED), 1);
+		a.to_send += 100000;
+		b.to_send += 100000;
+		pump(&a);
+		pump(&b);
+		while (a.got < a.to_send || b.got < b.to_send)
+			run_for(2);
+	}
+	ck_assert_uint_eq(a.fails + b.fails, 0);
+}
+END_TEST
+
+static void on_rx_count(void *ctx)
+{
+	struct end *e = ctx;
+	struct buf *rx = conn_rx(e->c);
+
+	e->got += rx->len;
+	buf_drain(rx, rx->len);
+}
+
+static void on_turn(struct task *t)
+{
+	loop_stop(loop);
+}
+
+START_TEST(one_connection_reads_a_bounded_amount_a_turn)
+{
+	static const struct conn_events counting = {.on_rx = on_rx_count, .on_fail = on_fail};
+	int big = 4 << 20;
+	struct task stop;
+
+	open_both(0);
+	conn_set_events(b.c, &counting, &b);
+	setsockopt(conn_fd(b.c), SOL_SOCKET, SO_RCVBUFFORCE, &big, sizeof(big));
+	setsockopt(conn_fd(a.c), SOL_SOCKET, SO_SNDBUFFORCE, &big, sizeof(big));
+	conn_rx_pause(b.c, true);
+	conn_set_marks(a.c, 32 << 10, 2 << 20);
+	a.to_send = 1 << 20;
+	pump(&a);
+	run_for(50); /* 1 MiB waits in the kernel */
+	conn_rx_pause(b.c, false);
+	uint64_t most = 0;
+	while (b.got < a.to_send) {
+		uint64_t before = b.got;
+		task_init(&stop, on_turn);
+		loop_next_turn(loop, &stop);
+		loop_run(loop);
+		most = MAX(most, b.got - before);
+	}
+	ck_assert_uint_le(most, 256 << 10);
+	ck_assert_uint_gt(most, 16 << 10);
+}
+END_TEST
+
 Suite *conn_suite(void);
 Suite *conn_suite(void)
 {
@@ -771,6 +830,8 @@ Suite *conn_suite(void)
 	tcase_add_test(t, a_dial_to_a_missing_unix_socket_fails_by_callback);
 	tcase_add_test(t, small_writes_of_a_turn_leave_together);
 	tcase_add_test(t, an_idle_tls_connection_holds_little);
+	tcase_add_loop_test(t, keys_change_within_a_stream, 0, 2); /* asked by b, by a */
+	tcase_add_test(t, one_connection_reads_a_bounded_amount_a_turn);
 	suite_add_tcase(s, t);
 	return s;
 }

@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <netinet/tcp.h>
+#include <openssl/err.h>
 #include <openssl/ssl.h>
 #include <signal.h>
 #include <stdbool.h>
@@ -99,6 +100,7 @@ static void flush(struct end *e)
 	size_t done = 0;
 	while (done < e->out_len) {
 		size_t n = e->out_len - done < CHUNK ? e->out_len - done : CHUNK;
+		ERR_clear_error();
 		ssize_t w = e->ssl != NULL ? SSL_write(e->ssl, e->out + done, (int)n) : send(e->fd, e->out + done, n, MSG_NOSIGNAL);
 		if (w <= 0)
 			break;
@@ -226,6 +228,7 @@ static void on_bytes(struct end *e)
 {
 	uint8_t b[CHUNK];
 	for (;;) {
+		ERR_clear_error();
 		ssize_t n = e->ssl != NULL ? SSL_read(e->ssl, b, sizeof(b)) : recv(e->fd, b, sizeof(b), 0);
 		if (n > 0 && mux && e == trunk)
 			on_frames(e, b, (size_t)n);

@@ -210,26 +210,31 @@ static struct address *address_follow(struct config *c, const struct ip *ip)
 	return a;
 }
 
-static bool idle_drop(struct config *c, struct list *from)
+static bool idle_drop(struct config *c, struct list *from, uint64_t idle_ms)
 {
 	bool dropped = false;
 	for (struct address *a; (a = list_first(from, struct address, use)) != NULL; dropped = true) {
-		if (a->touched_ms + IDLE_MS > loop_now_ms(c->loop))
+		if (a->touched_ms + idle_ms > loop_now_ms(c->loop))
 			break;
 		address_free(c, a);
 	}
 	return dropped;
 }
 
+void config_let_go(struct config *c, uint64_t idle_ms)
+{
+	if (!c->linked)
+		return;
+	bool known = idle_drop(c, &c->known, idle_ms), nothing = idle_drop(c, &c->nothing, idle_ms);
+	if (known || nothing)
+		drop_unfollowed(c);
+}
+
 static void on_idle(struct timer *t)
 {
 	struct config *c = CONTAINER_OF(t, struct config, idle);
 	timer_start(&c->idle, IDLE_SWEEP_MS);
-	if (!c->linked)
-		return;
-	bool known = idle_drop(c, &c->known), nothing = idle_drop(c, &c->nothing);
-	if (known || nothing)
-		drop_unfollowed(c);
+	config_let_go(c, IDLE_MS);
 }
 
 void config_follow(struct config *c, const struct ip *ip)
@@ -310,6 +315,20 @@ static bool wanted(const struct config *c, const struct resource *r)
 	return false;
 }
 
+static void hold(struct config *c, struct resource *r)
+{
+	catalog_put(c->catalog, r);
+	for (size_t i = 0; i < r->n_aliases; i++) {
+		struct address *a = address_get(c, &r->aliases[i]);
+		if (!a)
+			continue;
+		address_set_nothing(c, a, r->type, false);
+		if (a->nothing & 1u << RESOURCE_ENDPOINTS) /* was said before the service came */
+			catalog_no_endpoints(c->catalog, &a->ip);
+	}
+	stale(c);
+}
+
 bool config_apply(struct config *c, const struct resource_from *from, struct err *err)
 {
 	struct resource *r = resource_new(from, err);
@@ -326,13 +345,7 @@ bool config_apply(struct config *c, const struct resource_from *from, struct err
 		stale(c);
 		return true;
 	}
-	for (size_t i = 0; i < r->n_aliases; i++) {
-		struct address *a = address_get(c, &r->aliases[i]);
-		if (a)
-			address_set_nothing(c, a, r->type, false);
-	}
-	catalog_put(c->catalog, r);
-	stale(c);
+	hold(c, r);
 	return true;
 }
 

@@ -30,6 +30,8 @@ struct config_source {
 void config_set_source(struct config *c, const struct config_source *s, void *ctx); /* NULL: none */
 /* While the source cannot be reached nothing that is held is let go for being idle. */
 void config_set_linked(struct config *c, bool linked);
+/* Lets go every address that was not touched for idle_ms, and what is held for those alone. Runs by itself every 15 s with 5 min. */
+void config_let_go(struct config *c, uint64_t idle_ms);
 /* Follows an address as if something had connected there (what the copy on disk followed). */
 void config_follow(struct config *c, const struct ip *ip);
 

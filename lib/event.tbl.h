@@ -21,6 +21,9 @@ EVENT(PEER_REFUSED, WARN, "peer_refused", "a peer's certificate or identity was 
 /* weft-proxy: link to weftd */
 EVENT(LINK_UP, INFO, "link_up", "the link to weftd is up")
 EVENT(LINK_DOWN, WARN, "link_down", "the link to weftd is down; last good configuration stays")
+EVENT(REGISTERED, INFO, "registered", "weftd registered this workload; as what, from which address")
+EVENT(REGISTRATION_REFUSED, WARN, "registration_refused", "weftd does not register this workload; why")
+EVENT(CLOCK_SKEW, WARN, "clock_skew", "this machine's clock and weftd's are far apart")
 EVENT(IDENTITY_ISSUED, INFO, "identity_issued", "a certificate was issued to this proxy; identity, expiry")
 EVENT(IDENTITY_FAILED, WARN, "identity_failed", "no certificate could be had; tried again after a back-off")
 EVENT(RESOURCE_REFUSED, WARN, "resource_refused", "a pushed resource is not valid; the last good one stays")

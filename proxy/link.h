@@ -16,8 +16,10 @@ struct link_cfg {
 	struct loop *loop;
 	const struct proxy_options *options; /* copied where it is kept; its texts live as long as the process */
 	struct config *config;
-	struct identity *identity; /* may hold a credential already (the supervisor's memfd): then no Issue is needed before its half life */
-	const struct mark *mark;   /* the link's own sockets are exempt from capture: mark_exempt() in conn_dial.prepare */
+	struct identity *
+	    identity; /* may hold a credential already (the supervisor's memfd): then no Issue is needed before its half life */
+	const struct mark
+	    *mark; /* the link's own sockets are exempt from capture: mark_exempt() in conn_dial.prepare */
 	/* A new credential is in force: for the supervisor. Called from the loop. */
 	void (*on_credential)(void *ctx, const struct credential *c);
 	void *ctx;

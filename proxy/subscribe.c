@@ -322,7 +322,8 @@ static void take_resources(struct subscribe *s, enum resource_type t, const resp
 		}
 		s->counts.refused++;
 		clean_name(r->name, name);
-		event(EV_RESOURCE_REFUSED, "type=%s name=\"%s\" reason=\"%s\"", resource_type_name(t), name, err.text);
+		event(EV_RESOURCE_REFUSED, "type=%s name=\"%.128s\" reason=\"%s\"", resource_type_name(t), name,
+		      err.text);
 		if (nack->len < SUBSCRIBE_NACK_MAX - RESOURCE_NAME_MAX - ERR_TEXT_MAX)
 			buf_printf(nack, "%s%s: %s", nack->len ? "\n" : "", name, err.text);
 	}

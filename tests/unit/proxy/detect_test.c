@@ -12,7 +12,10 @@ static const struct {
 	size_t len;
 	enum detected is;
 } plain[] = {
-#define BYTES(b, is) {b, sizeof(b) - 1, is}
+#define BYTES(b, is)                 \
+	{                            \
+		b, sizeof(b) - 1, is \
+	}
     BYTES("GET / HTTP/1.1\r\n", DETECT_HTTP1),
     BYTES("GET http://a/b?c HTTP/1.0\r\n", DETECT_HTTP1),
     BYTES("X-ODD~METHOD! * HTTP/", DETECT_HTTP1),
@@ -58,9 +61,9 @@ static size_t hello(const char *alpn, size_t piece, uint8_t *out)
 {
 	uint8_t h[512] = {1, 0, 0, 0, 3, 3};
 	size_t n = 6 + 32, a = strlen(alpn), rec = 0;
-	h[n++] = 0;                                                         /* session id */
-	memcpy(h + n, "\x00\x02\x13\x01\x01\x00", 6), n += 6;               /* one suite, no compression */
-	size_t exts = 4 + 4 + 7 + a;                                        /* an unknown extension, then ALPN */
+	h[n++] = 0;                                           /* session id */
+	memcpy(h + n, "\x00\x02\x13\x01\x01\x00", 6), n += 6; /* one suite, no compression */
+	size_t exts = 4 + 4 + 7 + a;                          /* an unknown extension, then ALPN */
 	h[n++] = 0, h[n++] = (uint8_t)exts;
 	memcpy(h + n, "\x00\x2b\x00\x04\x03\x04\x03\x03", 8), n += 8;
 	h[n++] = 0, h[n++] = 16, h[n++] = 0, h[n++] = (uint8_t)(a + 3), h[n++] = 0, h[n++] = (uint8_t)(a + 1);
@@ -80,7 +83,8 @@ static size_t hello(const char *alpn, size_t piece, uint8_t *out)
 static const struct {
 	const char *alpn;
 	enum detected is;
-} hellos[] = {{"weft1-h2", DETECT_MESH_H2}, {"weft1-tcp", DETECT_MESH_TCP}, {"h2", DETECT_TLS}, {"weft1-h22", DETECT_TLS}};
+} hellos[] = {
+    {"weft1-h2", DETECT_MESH_H2}, {"weft1-tcp", DETECT_MESH_TCP}, {"h2", DETECT_TLS}, {"weft1-h22", DETECT_TLS}};
 
 START_TEST(a_client_hello_is_judged_whole_however_it_is_split)
 {
@@ -89,7 +93,8 @@ START_TEST(a_client_hello_is_judged_whole_however_it_is_split)
 		size_t n = hello(hellos[_i].alpn, piece, bytes);
 		for (size_t have = 0; have < n; have++) {
 			enum detected d = detect_bytes(str_make(bytes, have));
-			ck_assert_msg(d == DETECT_MORE, "piece %zu, %zu of %zu bytes: %s", piece, have, n, detected_name(d));
+			ck_assert_msg(d == DETECT_MORE, "piece %zu, %zu of %zu bytes: %s", piece, have, n,
+				      detected_name(d));
 		}
 		ck_assert_int_eq(detect_bytes(str_make(bytes, n)), hellos[_i].is);
 	}

@@ -40,14 +40,16 @@ static void over(struct message *m, bool *unprocessed)
 
 START_TEST(spelling_of_names_survives)
 {
-	static const char *const names[] = {"User-Agent", "X-MiXeD", "accept", "ETag", "X-A-1b", "WWW-Authenticate", "x"};
+	static const char *const names[] = {"User-Agent", "X-MiXeD",          "accept", "ETag",
+					    "X-A-1b",     "WWW-Authenticate", "x"};
 	struct message m = message(true);
 	for (size_t i = 0; i < ARRAY_LEN(names); i++)
 		ck_assert(message_add(&m, str_of(names[i]), STR("v"), true));
 	over(&m, NULL);
 	ck_assert_uint_eq(m.fields.len, ARRAY_LEN(names));
 	for (size_t i = 0; i < ARRAY_LEN(names); i++)
-		ck_assert_msg(str_is(m.fields.v[i].name, names[i]), "%s became " STR_FMT, names[i], STR_ARG(m.fields.v[i].name));
+		ck_assert_msg(str_is(m.fields.v[i].name, names[i]), "%s became " STR_FMT, names[i],
+			      STR_ARG(m.fields.v[i].name));
 	arena_done(&arena);
 }
 END_TEST

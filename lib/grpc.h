@@ -8,6 +8,7 @@
 #include "lib/http/codec.h"
 
 #define GRPC_MESSAGE_MAX (4u << 20) /* a message received: 4 MiB */
+#define GRPC_BEARER_MAX  (16u << 10)
 #define GRPC_QUEUE_MAX   (4u << 20) /* bytes queued for a peer that does not read; then grpc_send is false */
 
 enum grpc_status {
@@ -44,7 +45,8 @@ struct grpc_call_events {
 	void (*on_room)(void *ctx, struct grpc_call *call);
 };
 
-/* --- client role: `s` is a codec_h2 session of HTTP_CLIENT with room --- */
+/* --- client role: `s` is a codec_h2 session of HTTP_CLIENT with room (NULL when it has none, or the bearer is longer than
+ * GRPC_BEARER_MAX). Calls are cancelled before their session is closed: closing tells nobody. --- */
 struct grpc_call *grpc_call_new(struct http_session *s, const char *authority, const char *path, const char *bearer,
 				const struct grpc_call_events *ev, void *ctx);
 void grpc_half_close(struct grpc_call *call);
@@ -59,13 +61,14 @@ struct grpc_method {
 };
 struct grpc_server;
 struct grpc_server_cfg {
-	SSL_CTX *tls;
+	SSL_CTX *tls;                      /* ALPN must come to h2; NULL: plain HTTP/2 by prior knowledge */
 	const struct grpc_method *methods; /* ends with a NULL path */
 	unsigned connections_max;
 	void *ctx;
 };
 struct grpc_server *grpc_server_new(struct loop *loop, const struct grpc_server_cfg *cfg);
 void grpc_server_accept(struct grpc_server *s, int fd); /* owns fd */
+/* Closes every connection; calls are gone without a callback (finish them before). */
 void grpc_server_free(struct grpc_server **s);
 void grpc_finish(struct grpc_call **call, enum grpc_status status,
 		 const char *text); /* ends the call; no callback follows */

@@ -11,7 +11,7 @@ struct http_exchange; /* one request waiting for its answer; ends with exchange_
 struct http_server_cfg {
 	size_t body_max;          /* larger: 413 */
 	SSL_CTX *tls;             /* NULL: plain. ALPN picks h2 or http/1.1; plain is HTTP/1.1, or HTTP/2 by preface */
-	unsigned connections_max; /* accepting pauses beyond */
+	unsigned connections_max; /* more are closed as soon as they are accepted */
 	/* A whole request has arrived. Answer now or later with exchange_reply(). */
 	void (*on_request)(void *ctx, struct http_exchange *x);
 	/* The client of an exchange that was kept went away; x is gone after the call. NULL: nobody keeps any. */
@@ -24,6 +24,7 @@ struct http_server *http_server_new(struct loop *loop, const struct http_server_
 /* Serves a connection that was accepted elsewhere (listener_new's callback may call this). Owns fd. */
 void http_server_accept(struct http_server *s, int fd);
 /* A stream that was accepted by another owner of the codec (weftd's link port carries gRPC only and does not use this). */
+/* Closes every connection; on_gone comes for each exchange that was kept. */
 void http_server_free(struct http_server **s);
 
 const struct message *exchange_request(const struct http_exchange *x);

@@ -238,3 +238,85 @@ class FileMesh(_Base):
             w.start(ready=False)
         for w in self.workloads.values():
             w.wait_ready()
+
+
+class Mesh(_Base):
+    """weftd on a host of its own, `weft` from there, sidecars that join with tokens."""
+
+    def __init__(self, net, tmp_path, build=None, cidrs=("10.99.0.0/24", "fd00:99::/64")):
+        super().__init__(net, tmp_path, build)
+        self.cidrs = cidrs
+        self.control = None
+        self.weftd = None
+        self.store = self.tmp / "weft.db"
+        self.config = self.tmp / "admin.json"
+
+    def start_control(self, host=None, args=()):
+        """`weftd init` the first time, then weftd. Returns its Proc; ready when it serves."""
+        self.control = self.control or host or self.net.host("control")
+        if not self.store.exists():
+            cidrs = [a for c in self.cidrs for a in ("--mesh-cidr", c)]
+            self.control.run([self.bin("weftd"), "init", "--store", self.store, "--admin-config", self.config, "--trust-domain", TRUST_DOMAIN,
+                              "--server", f"{self.control.ip4}:4810", *cidrs], env={**os.environ, **self.env()})
+        names = [a for n in (self.control.ip4, self.control.ip6) if n for a in ("--name", n)]
+        self.weftd = self.control.popen([self.bin("weftd"), "--store", self.store, *names, *args],
+                                        env={"WEFT_LOG_LEVEL": "debug", **self.env()})
+        self.wait_control()
+        return self.weftd
+
+    def wait_control(self):
+        def up():
+            assert self.weftd.alive(), f"weftd ended with {self.weftd.popen.returncode}:\n{self.weftd.output()}"
+            r = self.control.run(["curl", "-s", "-m", "1", "-o", "/dev/null", "-w", "%{http_code}", "http://127.0.0.1:4814/ready"], check=False)
+            return r.stdout == "200"
+        wait_until(up, 15, "weftd ready")
+
+    def weft(self, *args, input=None, check=True, host=None):
+        """The CLI. A CompletedProcess with stdout and stderr apart."""
+        h = host or self.control
+        r = subprocess.run(h.command([self.bin("weft"), "--config", self.config, *args]), input=input, text=True, timeout=60,
+                           stdout=subprocess.PIPE, stderr=subprocess.PIPE, env={**os.environ, **self.env()})
+        if check and r.returncode:
+            raise AssertionError(f"weft {args}: exit {r.returncode}\n{r.stdout}{r.stderr}")
+        return r
+
+    def apply(self, text):
+        return self.weft("apply", "-f", "-", input=text)
+
+    def get(self, kind, name=None, ns="shop"):
+        r = self.weft("get", kind, *([name] if name else []), "-n", ns, "-o", "json")
+        return json.loads(r.stdout)
+
+    def vips(self, service, ns="shop"):
+        """[v4, v6] of a service, as weftd gave them."""
+        return self.get("service", service, ns)["spec"]["clusterIPs"]
+
+    def service(self, name, ports, selector, ns="shop"):
+        """Applies a Service. ports: {port: (targetPort, appProtocol or None)}. Returns its VIPs."""
+        self.apply(json.dumps({
+            "apiVersion": "v1", "kind": "Service", "metadata": {"name": name, "namespace": ns},
+            "spec": {"selector": selector, "ports": [
+                {"name": f"p{p}", "port": p, "targetPort": t[0], **({"appProtocol": t[1]} if t[1] else {})} for p, t in ports.items()]}}))
+        return self.vips(name, ns)
+
+    def new_token(self, ns, sa, labels=None, *args):
+        extra = [a for k, v in (labels or {}).items() for a in ("--label", f"{k}={v}")]
+        return self.weft("token", "create", "-n", ns, "--service-account", sa, *extra, *args).stdout.strip()
+
+    def join_args(self, w):
+        path = self.tmp / f"{w.name}.token"
+        if not path.exists():
+            path.touch(mode=0o600)
+            path.write_text(w.token or self.new_token(w.ns, w.sa, w.labels))
+        return ["--token-file", str(path), "--control", f"{self.control.ip4}:4810"]
+
+    def proxy_args(self, w):
+        return []
+
+    def close(self):
+        super().close()
+        if self.weftd is not None:
+            self.weftd.stop()
+            log = self.weftd.output()
+            found = re.search(r"(ERROR: AddressSanitizer|runtime error:|MUST failed)[^\0]*", log)
+            assert not found, f"weftd: {found.group(0)[:4000]}"

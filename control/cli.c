@@ -1,0 +1,146 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* cli.c: finds the command, reads its options, prints help, turns a failure into a line and an exit code. */
+#include "control/cli.h"
+
+#include "control/nearest.h"
+#include "lib/mem.h"
+
+#include <stdio.h>
+#include <string.h>
+
+static const struct command {
+	const char *words, *args;
+	unsigned options;
+	const char *text, *example;
+	enum cli_exit (*run)(struct cli *c, struct err *err);
+} commands[] = {
+#define CLI(function, words, args, options, text, example) {words, args, options, text, example, cli_##function},
+#include "control/cli.tbl.h"
+#undef CLI
+};
+
+static const struct {
+	unsigned bit;
+	struct option option;
+} options[] = {
+#define CLI_OPTION(bit, member, type, letter, name, arg, env, text) \
+	{bit, {OPTION_##type, offsetof(struct cli, member), name, letter, arg, env, text}},
+#include "control/cli_option.tbl.h"
+#undef CLI_OPTION
+};
+
+static size_t options_of(const struct command *cmd, struct option *out)
+{
+	size_t n = 0;
+
+	for (size_t i = 0; i < ARRAY_LEN(options); i++)
+		if ((cmd->options | CLI_ANY) & options[i].bit)
+			out[n++] = options[i].option;
+	return n;
+}
+
+static void help_all(FILE *out)
+{
+	fprintf(out, "weft: manages a Weft mesh\n\n");
+	for (size_t i = 0; i < ARRAY_LEN(commands); i++) {
+		char left[64];
+		snprintf(left, sizeof(left), "%s %s", commands[i].words, commands[i].args);
+		fprintf(out, "  weft %-38s %s\n", left, commands[i].text);
+	}
+	fprintf(out, "\n`weft COMMAND --help` lists a command's options.\n");
+}
+
+static void help_one(const struct command *cmd)
+{
+	struct option rows[ARRAY_LEN(options)];
+
+	printf("weft %s %s\n  %s\n\nOptions:\n", cmd->words, cmd->args, cmd->text);
+	options_help(stdout, rows, options_of(cmd, rows));
+	printf("\nExample:\n  %s\n", cmd->example);
+}
+
+static const char *name_at(size_t i)
+{
+	return i < ARRAY_LEN(commands) ? commands[i].words : NULL;
+}
+
+/* The command whose words argv begins with; *ret_words is how many. */
+static const struct command *find(int argc, char **argv, int *ret_words)
+{
+	char two[64] = "";
+
+	if (argc > 1)
+		snprintf(two, sizeof(two), "%s %s", argv[0], argv[1]);
+	for (size_t i = 0; i < ARRAY_LEN(commands); i++) {
+		*ret_words = strcmp(commands[i].words, two) == 0 ? 2 : strcmp(commands[i].words, argv[0]) == 0 ? 1 : 0;
+		if (*ret_words)
+			return &commands[i];
+	}
+	return NULL;
+}
+
+static int unknown(int argc, char **argv)
+{
+	char typed[64];
+	size_t len = strlen(argv[0]);
+
+	for (size_t i = 0; i < ARRAY_LEN(commands); i++)
+		if (strncmp(commands[i].words, argv[0], len) == 0 &&
+		    commands[i].words[len] == ' ') { /* "token" alone */
+			cli_say("%s: which one? %s", argv[0], argc > 1 ? "" : "it wants another word:");
+			for (; i < ARRAY_LEN(commands); i++)
+				if (strncmp(commands[i].words, argv[0], len) == 0)
+					cli_say("  weft %s %s", commands[i].words, commands[i].args);
+			return CLI_USAGE;
+		}
+	snprintf(typed, sizeof(typed), "%s", argv[0]);
+	const char *near = nearest(typed, name_at);
+	cli_say("unknown command %s%s%s%s; `weft --help` lists them", typed, near ? "; did you mean " : "",
+		near ? near : "", near ? "?" : "");
+	return CLI_USAGE;
+}
+
+static bool given(const char *arg, const char *a, const char *b)
+{
+	return strcmp(arg, a) == 0 || strcmp(arg, b) == 0;
+}
+
+int cli_main(int argc, char **argv)
+{
+	struct cli c = {.ns = NULL};
+	struct option rows[ARRAY_LEN(options)];
+	struct err err = {.code = ERR_NONE};
+	char *only_version[] = {(char *)(uintptr_t) "version", (char *)(uintptr_t) "--client"};
+	int words = 0;
+
+	argc--, argv++;
+	if (argc == 0) {
+		help_all(stderr);
+		return CLI_USAGE;
+	}
+	if (given(argv[0], "--help", "-h") || strcmp(argv[0], "help") == 0) {
+		help_all(stdout);
+		return CLI_OK;
+	}
+	if (strcmp(argv[0], "--version") == 0)
+		argc = 2, argv = only_version;
+	const struct command *cmd = find(argc, argv, &words);
+	if (!cmd)
+		return unknown(argc, argv);
+	if (!options_read(rows, options_of(cmd, rows), argc - words, argv + words, &c, &c.words, &err)) {
+		cli_say("%s: %s; `weft %s --help` lists the options", cmd->words, err.text, cmd->words);
+		return CLI_USAGE;
+	}
+	if (c.help) {
+		help_one(cmd);
+		return CLI_OK;
+	}
+	enum cli_exit code = cmd->run(&c, &err);
+	if (code != CLI_OK && err.code != ERR_NONE)
+		cli_say("%s", err.text);
+	if (fflush(stdout) != 0 && code == CLI_OK) {
+		cli_say("standard output: it cannot be written to");
+		code = CLI_FAILED;
+	}
+	return code;
+}

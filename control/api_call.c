@@ -14,10 +14,9 @@
 #include <strings.h>
 #include <time.h>
 
-#define OBJECTS_MAX    10000
-#define TTL_DEFAULT_S  (24 * 3600)
-#define TTL_MAX_S      (365 * 24 * 3600)
-#define HEX_LEN(bytes) ((bytes)*2 + 1)
+#define OBJECTS_MAX   10000
+#define TTL_DEFAULT_S (24 * 3600)
+#define TTL_MAX_S     (365 * 24 * 3600)
 
 struct call {
 	const struct api_cfg *cfg;
@@ -283,16 +282,14 @@ static bool workload_remove(struct call *c)
 
 /* --- tokens --- */
 
-static bool random_hex(char *out, size_t bytes, struct err *err)
+static bool random_id(char out[static 33], struct err *err)
 {
-	uint8_t raw[32];
+	uint8_t raw[16];
 
-	MUST(bytes <= sizeof(raw));
-	if (RAND_bytes(raw, (int)bytes) != 1)
+	if (RAND_bytes(raw, sizeof(raw)) != 1)
 		return err_set(err, ERR_SYSTEM, "no random bytes from OpenSSL");
-	for (size_t i = 0; i < bytes; i++)
+	for (size_t i = 0; i < sizeof(raw); i++)
 		snprintf(out + 2 * i, 3, "%02x", raw[i]);
-	mem_wipe(raw, sizeof(raw));
 	return true;
 }
 
@@ -367,8 +364,8 @@ static bool make_token(struct call *c, const struct token_wish *w, struct token 
 
 	if (!store_mesh_get(c->cfg->store, &mesh, c->err) ||
 	    !take_label("namespace", w->ns, t->ns, sizeof(t->ns), c->err) ||
-	    !take_label("serviceAccount", w->sa, t->sa, sizeof(t->sa), c->err) || !random_hex(t->id, 16, c->err) ||
-	    !random_hex(t->secret, 32, c->err))
+	    !take_label("serviceAccount", w->sa, t->sa, sizeof(t->sa), c->err) || !random_id(t->id, c->err) ||
+	    !token_secret_new(t->secret, c->err))
 		return false;
 	memcpy(t->root_hash, c->cfg->root_hash, sizeof(t->root_hash));
 	memcpy(t->trust_domain, mesh.trust_domain, sizeof(t->trust_domain));
@@ -384,7 +381,7 @@ static bool make_token(struct call *c, const struct token_wish *w, struct token 
 	row->labels = w->labels;
 	row->not_after = t->not_after;
 	snprintf(row->created_by, sizeof(row->created_by), "%.255s", c->rq->who);
-	sha256(t->secret, row->secret_hash);
+	token_secret_hash(t->secret, row->secret_hash);
 	return true;
 }
 
@@ -436,14 +433,14 @@ static bool bearer_create(struct call *c)
 {
 	static const char *const fields[] = {"name", "ttlSeconds", NULL};
 	const char *name = NULL;
-	char label[64], secret[HEX_LEN(32)], text[sizeof(secret) + 8];
+	char label[64], secret[65], text[sizeof(secret) + 8];
 	uint8_t hash[STORE_HASH_LEN];
 	int64_t ttl_s = TTL_DEFAULT_S;
 
 	if (!json_fields_known(c->body, fields, NULL, c->err) ||
 	    !json_get_str(c->body, "name", true, NULL, &name, c->err) ||
 	    !json_get_int(c->body, "ttlSeconds", false, 1, TTL_MAX_S, NULL, &ttl_s, c->err) ||
-	    !take_label("name", name, label, sizeof(label), c->err) || !random_hex(secret, 32, c->err))
+	    !take_label("name", name, label, sizeof(label), c->err) || !token_secret_new(secret, c->err))
 		return false;
 	snprintf(text, sizeof(text), "weftapi.%s", secret);
 	sha256(text, hash);

@@ -1,0 +1,245 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* api_test.c: the calls of the API, without their transport. */
+#include "control/api_call.h"
+
+#include "certs/ca.h"
+#include "certs/token.h"
+#include "control/vip.h"
+#include "lib/mem.h"
+
+#include <check.h>
+#include <openssl/evp.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#define ORDERS                                                                                                   \
+	"{\"apiVersion\":\"v1\",\"kind\":\"Service\",\"metadata\":{\"name\":\"orders\",\"namespace\":\"shop\"}," \
+	"\"spec\":{\"ports\":[{\"port\":%d}]}}"
+
+static char dir[64], path[128];
+static struct api_cfg cfg;
+static struct err err;
+static json_t *answer;
+
+static void make(void)
+{
+	static uint8_t byte[1] = {1};
+	struct ca_material ca = {byte, byte, byte, byte, 1, 1, 1, 1};
+	struct store_mesh m = {.trust_domain = "mesh.test", .server = "10.0.0.1:4810", .cidrs_len = 1};
+
+	ck_assert(cidr_parse(STR(VIP_CIDR_V4), &m.cidrs[0]));
+	snprintf(dir, sizeof(dir), "/tmp/weft-api-XXXXXX");
+	ck_assert_ptr_nonnull(mkdtemp(dir));
+	snprintf(path, sizeof(path), "%s/weft.db", dir);
+	ck_assert_msg(store_create(path, &m, &ca, &err), "%s", err.text);
+	cfg = (struct api_cfg){.store = store_open(path, &err), .root_hash = {0xab}};
+	ck_assert_msg(cfg.store != NULL, "%s", err.text);
+}
+
+static void drop(void)
+{
+	char command[128];
+
+	json_decref(answer);
+	answer = NULL;
+	store_free(&cfg.store);
+	snprintf(command, sizeof(command), "rm -rf '%s'", dir);
+	ck_assert_int_eq(system(command), 0);
+}
+
+static unsigned call(const char *method, const char *target, const char *body)
+{
+	struct api_request rq = {str_of(method), str_of(target), str_of(body), "tester"};
+
+	json_decref(answer);
+	answer = NULL;
+	unsigned status = api_call(&cfg, &rq, &answer);
+	ck_assert_ptr_nonnull(answer);
+	return status;
+}
+
+static const char *error_text(void)
+{
+	const char *text = json_string_value(json_object_get(json_object_get(answer, "error"), "text"));
+
+	return text ? text : "(no error)";
+}
+
+static unsigned apply_orders(int port, bool dry_run)
+{
+	char *object = mem_printf(ORDERS, port);
+	char *body = mem_printf("{\"objects\":[%s],\"dryRun\":%s}", object, dry_run ? "true" : "false");
+	unsigned status = call("POST", "/v1/apply", body);
+
+	mem_free(object);
+	mem_free(body);
+	return status;
+}
+
+static const char *result(size_t i)
+{
+	return json_string_value(json_object_get(json_array_get(json_object_get(answer, "objects"), i), "result"));
+}
+
+START_TEST(applies_lists_gets_and_deletes)
+{
+	ck_assert_uint_eq(apply_orders(80, true), 200);
+	ck_assert_str_eq(result(0), "created");
+	ck_assert_uint_eq(call("GET", "/v1/objects/services/shop/orders", ""), 404);
+	ck_assert_uint_eq(apply_orders(80, false), 200);
+	ck_assert_int_eq(json_integer_value(json_object_get(answer, "revision")), 1);
+	ck_assert_uint_eq(apply_orders(80, false), 200);
+	ck_assert_str_eq(result(0), "unchanged");
+	ck_assert_uint_eq(call("GET", "/v1/objects/services/shop/orders", ""), 200);
+	ck_assert_str_eq(json_string_value(json_object_get(json_object_get(answer, "spec"), "clusterIP")), "240.0.0.1");
+	ck_assert_uint_eq(call("GET", "/v1/objects/svc?namespace=shop", ""), 200);
+	ck_assert_uint_eq(json_array_size(json_object_get(answer, "items")), 1);
+	ck_assert_uint_eq(call("GET", "/v1/objects/svc?namespace=other", ""), 200);
+	ck_assert_uint_eq(json_array_size(json_object_get(answer, "items")), 0);
+	ck_assert_uint_eq(call("DELETE", "/v1/objects/services/shop/orders", ""), 200);
+	ck_assert_str_eq(result(0), "deleted");
+	ck_assert_uint_eq(call("DELETE", "/v1/objects/services/shop/orders", ""), 404);
+	ck_assert_uint_eq(call("POST", "/v1/delete", "{\"objects\":[{\"kind\":\"Service\",\"name\":\"x\"}]}"), 404);
+	ck_assert_str_eq(error_text(), "Service default/x: there is no such object");
+}
+END_TEST
+
+START_TEST(an_error_names_the_object_and_changes_nothing)
+{
+	char *body = mem_printf("{\"objects\":[" ORDERS "," ORDERS "]}", 80, 70000);
+
+	ck_assert_uint_eq(call("POST", "/v1/apply", body), 400);
+	ck_assert_str_eq(error_text(), "Service shop/orders: spec.ports[0].port: 70000 is not a port (1 to 65535)");
+	ck_assert_int_eq(json_integer_value(json_object_get(json_object_get(answer, "error"), "object")), 1);
+	ck_assert_uint_eq(call("GET", "/v1/status", ""), 200);
+	ck_assert_int_eq(json_integer_value(json_object_get(answer, "revision")), 0);
+	mem_free(body);
+}
+END_TEST
+
+START_TEST(wrong_calls_are_refused)
+{
+	ck_assert_uint_eq(call("GET", "/v1/nothing", ""), 404);
+	ck_assert_uint_eq(call("GET", "/", ""), 404);
+	ck_assert_uint_eq(call("GET", "", ""), 404);
+	ck_assert_uint_eq(call("GET", "/v1/objects/services/", ""), 404);
+	ck_assert_uint_eq(call("GET", "/v1/objects/services/a/b/c", ""), 404);
+	ck_assert_uint_eq(call("PUT", "/v1/apply", ""), 405);
+	ck_assert_uint_eq(call("POST", "/v1/apply", "{"), 400);
+	ck_assert_uint_eq(call("POST", "/v1/apply", "[]"), 400);
+	ck_assert_uint_eq(call("POST", "/v1/apply", "{\"object\":[]}"), 400);
+	ck_assert_uint_eq(call("POST", "/v1/apply", "{\"objects\":[3]}"), 400);
+	ck_assert_uint_eq(call("GET", "/v1/objects/httproutes", ""), 400);
+	ck_assert_str_eq(error_text(), "kind HTTPRoute is not supported yet");
+	ck_assert_uint_eq(call("GET", "/v1/objects/services?namespace=%2e", ""), 400);
+	ck_assert_uint_eq(call("GET", "/v1/objects/services?limit=3", ""), 400);
+}
+END_TEST
+
+START_TEST(a_token_carries_what_the_store_knows)
+{
+	struct token t;
+	struct store_token row;
+	uint8_t hash[32];
+
+	ck_assert_uint_eq(call("POST", "/v1/tokens",
+			       "{\"namespace\":\"shop\",\"serviceAccount\":\"orders\",\"labels\":{\"app\":\"orders\","
+			       "\"version\":\"v-*\",\"x\":\"*\"},"
+			       "\"ttlSeconds\":60}"),
+			  200);
+	const char *text = json_string_value(json_object_get(answer, "token"));
+	ck_assert_ptr_nonnull(text);
+	ck_assert_msg(token_parse(str_of(text), &t, &err), "%s", err.text);
+	ck_assert_str_eq(t.ns, "shop");
+	ck_assert_str_eq(t.sa, "orders");
+	ck_assert_str_eq(t.server, "10.0.0.1:4810");
+	ck_assert_str_eq(t.cidrs, "240.0.0.0/4");
+	ck_assert_int_eq(t.root_hash[0], 0xab);
+	ck_assert_msg(store_token_get(cfg.store, t.id, &row, &err), "%s", err.text);
+	token_secret_hash(t.secret, hash);
+	ck_assert_mem_eq(hash, row.secret_hash, 32);
+	ck_assert_str_eq(row.created_by, "tester");
+	ck_assert_int_eq(row.not_after, t.not_after);
+	store_token_done(&row);
+	ck_assert_uint_eq(call("GET", "/v1/tokens", ""), 200);
+	char *all = json_dumps(answer, 0);
+	ck_assert_ptr_nonnull(strstr(all, t.id));
+	ck_assert_ptr_null(strstr(all, t.secret));
+	free(all);
+	char *target = mem_printf("/v1/tokens/%s", t.id);
+	ck_assert_uint_eq(call("DELETE", target, ""), 200);
+	ck_assert_uint_eq(call("DELETE", target, ""), 404);
+	mem_free(target);
+}
+END_TEST
+
+START_TEST(a_wrong_wish_for_a_token_is_refused)
+{
+	ck_assert_uint_eq(call("POST", "/v1/tokens", "{}"), 400);
+	ck_assert_uint_eq(call("POST", "/v1/tokens", "{\"serviceAccount\":\"Or ders\"}"), 400);
+	ck_assert_uint_eq(call("POST", "/v1/tokens", "{\"serviceAccount\":\"a\",\"namespace\":\"../x\"}"), 400);
+	ck_assert_uint_eq(call("POST", "/v1/tokens", "{\"serviceAccount\":\"a\",\"ttlSeconds\":0}"), 400);
+	ck_assert_uint_eq(call("POST", "/v1/tokens", "{\"serviceAccount\":\"a\",\"labels\":{\"a\":1}}"), 400);
+	ck_assert_uint_eq(call("POST", "/v1/tokens", "{\"serviceAccount\":\"a\",\"labels\":{\"a\":\"b c\"}}"), 400);
+	ck_assert_uint_eq(call("POST", "/v1/tokens", "{\"serviceAccount\":\"a\",\"admin\":true}"), 400);
+}
+END_TEST
+
+START_TEST(a_bearer_token_is_known_afterwards)
+{
+	uint8_t hash[32];
+	char who[64];
+
+	ck_assert_uint_eq(call("POST", "/v1/bearers", "{\"name\":\"ci\",\"ttlSeconds\":60}"), 200);
+	const char *text = json_string_value(json_object_get(answer, "token"));
+	ck_assert_int_eq(EVP_Digest(text, strlen(text), hash, NULL, EVP_sha256(), NULL), 1);
+	ck_assert(store_bearer_find(cfg.store, hash, who, sizeof(who), &err));
+	ck_assert_str_eq(who, "ci");
+}
+END_TEST
+
+static json_t *more(void *ctx)
+{
+	return json_pack("{s:[{s:s}]}", "proxies", "name", "shop/orders-1");
+}
+
+START_TEST(status_takes_in_what_push_knows)
+{
+	cfg.status = more;
+	ck_assert_uint_eq(apply_orders(80, false), 200);
+	ck_assert_uint_eq(call("GET", "/v1/status", ""), 200);
+	ck_assert_str_eq(json_string_value(json_object_get(answer, "trustDomain")), "mesh.test");
+	ck_assert_int_eq(json_integer_value(json_object_get(json_object_get(answer, "objects"), "services")), 1);
+	ck_assert_uint_eq(json_array_size(json_object_get(answer, "proxies")), 1);
+}
+END_TEST
+
+START_TEST(workloads_are_listed_and_forgotten)
+{
+	struct store_instance i = {.ns = "shop", .name = "orders-1", .sa = "orders", .lease_ms = 7};
+
+	ck_assert(store_instance_register(cfg.store, &i, &err));
+	ck_assert_uint_eq(call("GET", "/v1/workloads", ""), 200);
+	ck_assert_uint_eq(json_array_size(json_object_get(answer, "items")), 1);
+	ck_assert_uint_eq(call("DELETE", "/v1/workloads/shop/orders-1", ""), 200);
+	ck_assert_uint_eq(call("DELETE", "/v1/workloads/shop/orders-1", ""), 404);
+}
+END_TEST
+
+Suite *api_suite(void)
+{
+	Suite *s = suite_create("api");
+	TCase *tc = tcase_create("api");
+
+	tcase_add_checked_fixture(tc, make, drop);
+	tcase_add_test(tc, applies_lists_gets_and_deletes);
+	tcase_add_test(tc, an_error_names_the_object_and_changes_nothing);
+	tcase_add_test(tc, wrong_calls_are_refused);
+	tcase_add_test(tc, a_token_carries_what_the_store_knows);
+	tcase_add_test(tc, a_wrong_wish_for_a_token_is_refused);
+	tcase_add_test(tc, a_bearer_token_is_known_afterwards);
+	tcase_add_test(tc, status_takes_in_what_push_knows);
+	tcase_add_test(tc, workloads_are_listed_and_forgotten);
+	suite_add_tcase(s, tc);
+	return s;
+}

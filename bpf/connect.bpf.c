@@ -76,6 +76,9 @@ static __always_inline bool divert(struct bpf_sock_addr *ctx, const __u32 addr[4
 /* Eight listeners, since one destination allows only as many connections as there are ephemeral ports. */
 static __always_inline __u32 out_port(void)
 {
+#ifdef WEFT_TEST_ONE_PORT
+	return bpf_htons(WEFT_PORT_OUT); /* to have another program for tests of replacement */
+#endif
 	return bpf_htons(WEFT_PORT_OUT + bpf_get_prandom_u32() % WEFT_OUT_PORTS);
 }
 

@@ -219,6 +219,8 @@ static bool step_environment(struct job *j, struct err *err)
 	    {"WEFT_CONTROL", j->o->v[OPT_CONTROL]},
 	    {"WEFT_STATE_DIR", j->state_dir},
 	    {"WEFT_RUN_DIR", j->run_dir},
+	    {"WEFT_TOKEN_FILE", NULL}, /* handed over as "join"; the file is not for the proxy's eyes */
+	    {"WEFT_JOIN_TOKEN_FILE", NULL},
 	    {"WEFT_POD_IPS", ips[0] ? ips : NULL},
 	};
 

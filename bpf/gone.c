@@ -171,7 +171,7 @@ bool gone_run(const struct options *o, struct err *err)
 	if (o->v[OPT_NAME] && !spec_identify(o, &s, err))
 		return false;
 	if (!node_open(o, false, &n, err))
-		return false;
+		return o->v[OPT_ALL] && err && err->code == ERR_NOT_FOUND; /* nothing to take out */
 	if (o->v[OPT_ALL])
 		return gone_detach_all(&n, err);
 	if (!maps_open(&n, &m, err))

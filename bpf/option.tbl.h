@@ -7,7 +7,7 @@ OPTION(LABELS, "labels", "K=V,...", "E", "labels to register, within what the jo
 OPTION(PORTS, "ports", "PORT[/PROTO],...", "E", "ports that the workload serves; none: outbound only")
 OPTION(TOKEN_FILE, "token-file", "FILE", "E", "join token, read before privileges are dropped")
 OPTION(JOIN_TOKEN_FILE, "join-token-file", "FILE", "E", "the same")
-OPTION(CONTROL, "control", "HOST:PORT", "E", "the control plane; never captured")
+OPTION(CONTROL, "control", "HOST:PORT,...", "E", "the control plane; never captured")
 OPTION(EXCLUDE_IN_PORTS, "exclude-in-ports", "PORT[-PORT],...", "E", "local ports that stay outside the mesh")
 OPTION(EXCLUDE_OUT_PORTS, "exclude-out-ports", "PORT[-PORT],...", "E", "destination ports that are dialled directly")
 OPTION(EXCLUDE_IN_CIDRS, "exclude-in-cidrs", "CIDR,...", "E", "clients that stay outside the mesh")

@@ -97,39 +97,34 @@ static bool each(const struct options *o, enum option_id id, const char *name, i
 }
 
 /* The last colon divides host and port; an IPv6 address stands in brackets. */
-static bool control_split(const char *text, char host[static 256], char port[static 8])
+static bool control_split(struct str text, char host[static 256], char port[static 8])
 {
-	const char *colon = strrchr(text, ':');
-	size_t len = colon ? (size_t)(colon - text) : 0;
+	const char *colon = memrchr(text.p, ':', text.len);
+	struct str name = {text.p, colon ? (size_t)(colon - text.p) : 0};
 	uint64_t n;
 
-	if (!colon || !len || len >= 256 || !port_number(str_of(colon + 1), &n))
+	if (!name.len || !port_number(str_make(colon + 1, text.len - name.len - 1), &n))
 		return false;
+	if (name.len > 2 && name.p[0] == '[' && name.p[name.len - 1] == ']')
+		name = str_make(name.p + 1, name.len - 2);
+	else if (memchr(name.p, ':', name.len))
+		return false;
+	snprintf(host, 256, STR_FMT, STR_ARG(name));
 	snprintf(port, 8, "%u", (unsigned)n);
-	if (text[0] == '[' && text[len - 1] == ']') {
-		text++;
-		len -= 2;
-	} else if (memchr(text, ':', len)) {
-		return false;
-	}
-	memcpy(host, text, len);
-	host[len] = '\0';
-	return true;
+	return name.len < 256;
 }
 
-static bool control_read(const char *text, struct spec *s, struct err *err)
+static bool control_item(struct spec *s, struct str item, uint32_t unused, struct err *err)
 {
 	struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_NUMERICSERV}, *found;
 	char host[256], port[8];
 	int rc;
 
-	if (!text)
-		return true;
-	if (!control_split(text, host, port))
-		return err_set(err, ERR_INVALID, "--control: %s is not HOST:PORT", text);
+	if (!control_split(item, host, port))
+		return err_set(err, ERR_INVALID, STR_FMT " is not HOST:PORT", STR_ARG(item));
 	rc = getaddrinfo(host, port, &hints, &found);
 	if (rc)
-		return err_set(err, ERR_NOT_FOUND, "--control: %s: %s; give an address or fix the resolver", host,
+		return err_set(err, ERR_NOT_FOUND, "%s: %s; give an address or fix the resolver", host,
 			       gai_strerror(rc));
 	for (struct addrinfo *a = found; a && s->n_control < SPEC_CONTROL_MAX; a = a->ai_next)
 		addr_from_sockaddr(a->ai_addr, &s->control[s->n_control++]);
@@ -144,5 +139,5 @@ bool spec_read(const struct options *o, struct spec *ret, struct err *err)
 	       each(o, OPT_EXCLUDE_OUT_PORTS, "exclude-out-ports", port_item, WEFT_PORT_EXCLUDE_OUT, ret, err) &&
 	       each(o, OPT_EXCLUDE_IN_CIDRS, "exclude-in-cidrs", cidr_item, WEFT_DIR_IN, ret, err) &&
 	       each(o, OPT_EXCLUDE_OUT_CIDRS, "exclude-out-cidrs", cidr_item, WEFT_DIR_OUT, ret, err) &&
-	       control_read(o->v[OPT_CONTROL], ret, err);
+	       each(o, OPT_CONTROL, "control", control_item, 0, ret, err);
 }

@@ -92,10 +92,9 @@ bool mark_original(int fd, struct addr *ret)
 struct addr mark_source(const struct addr *to)
 {
 	static const uint8_t v4[] = WEFT_SOURCE_V4;
-	struct addr from = {.ip.len = to->ip.len};
+	struct addr from = {.ip = to->ip}; /* IPv6: its own address, see abi.h */
+
 	if (to->ip.len == 4)
 		memcpy(from.ip.b, v4, sizeof(v4));
-	else
-		from.ip.b[15] = 1;
 	return from;
 }

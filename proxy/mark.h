@@ -21,7 +21,7 @@ bool mark_client(const struct mark *m, int fd, const struct addr *client, const 
 bool mark_client_pooled(const struct mark *m, int fd, const struct addr *via, struct err *err);
 /* The original destination of an accepted outbound connection. False: not a captured connection. */
 bool mark_original(int fd, struct addr *ret);
-/* The source that the proxy dials its own application from: 127.0.0.6 or ::1, by the family of `to`. */
+/* The source that the proxy dials its own application from: 127.0.0.6, or the IPv6 address that is dialled (with mark_client: abi.h). */
 struct addr mark_source(const struct addr *to);
 
 #endif

@@ -359,7 +359,8 @@ def test_the_proxy_has_nothing_left(two_hosts, cap):
     with open(secret, "w") as f:
         f.write("weft1.something")
     os.chmod(secret, 0o600)
-    p = cap.mesh(a, "client", "--token-file", secret, "--ports", "80/http", "--labels", "app=x", "--control", "10.99.0.254:4810")
+    cap.env["WEFT_TOKEN_FILE"] = secret
+    p = cap.mesh(a, "client", "--ports", "80/http", "--labels", "app=x", "--control", "10.99.0.254:4810")
     with open(f"/proc/{p.pid}/status") as f:
         status = dict(r.split(":\t", 1) for r in f.read().splitlines() if ":\t" in r)
     assert {status[c] for c in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb")} == {"0" * 16}
@@ -376,6 +377,7 @@ def test_the_proxy_has_nothing_left(two_hosts, cap):
     with pytest.raises(OSError):
         os.ftruncate(os.open(f"/proc/{p.pid}/fd/{named['token']}", os.O_RDWR), 0)
     assert "something" not in " ".join(env.values())
+    assert "WEFT_TOKEN_FILE" not in env  # a file that it cannot read
     assert env["WEFT_NAME"] == "client" and env["WEFT_NAMESPACE"] == "default" and env["WEFT_PORTS"] == "80/http"
     assert env["WEFT_POD_IPS"] == f"{a.ip4},{a.ip6}" and env["WEFT_CONTROL"] == "10.99.0.254:4810"
     for path, mode in ((f"{env['WEFT_RUN_DIR']}/admin.sock", 0o600), (env["WEFT_STATE_DIR"], 0o700)):
@@ -586,7 +588,7 @@ def test_check_finds_what_forbids_capture(two_hosts, cap):
     (["--ports", "70000"], "--ports: 70000 is not a port (1 to 65535)"),
     (["--exclude-out-ports", "90-80"], "--exclude-out-ports: 90-80 is not a range of ports"),
     (["--exclude-in-cidrs", "10.0.0.1/8"], "--exclude-in-cidrs: 10.0.0.1/8 is not an address or prefix"),
-    (["--control", "fd00::1:4810"], "is not HOST:PORT"),
+    (["--control", "10.0.0.1:1,fd00::1:4810"], "--control: fd00::1:4810 is not HOST:PORT"),
     (["--namespace", "UPPER"], "--namespace: UPPER is not a name"),
     (["--token-file", "/nonexistent"], "--token-file: /nonexistent: No such file"),
     (["--unknown", "x"], "--unknown: no such option"),

@@ -14,7 +14,7 @@ DESTDIR ?=
 PYTHON  ?= /usr/bin/python3
 
 # One folder a variant, so that variants never mix objects.
-variant := $(if $(filter asan,$(SAN)),asan,$(if $(filter tsan,$(SAN)),tsan,$(if $(DEBUG),debug,plain)))
+variant := $(if $(filter asan fuzz,$(SAN)),$(SAN),$(if $(filter tsan,$(SAN)),tsan,$(if $(DEBUG),debug,plain)))
 B       := build/$(variant)
 GEN     := build/gen
 Q       := $(if $(V),,@)
@@ -27,6 +27,7 @@ warn     := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wvl
 opt_plain := -O2 -D_FORTIFY_SOURCE=2
 opt_debug := -O0
 opt_asan  := -O1 -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer
+opt_fuzz  := $(opt_asan) -fsanitize=fuzzer-no-link
 opt_tsan  := -O1 -fsanitize=thread -fno-omit-frame-pointer
 harden   := -fstack-protector-strong -fstack-clash-protection -fno-strict-aliasing -fPIE
 all_cflags = -std=c11 -D_GNU_SOURCE -DWEFT_VERSION='"$(VERSION)"' -g $(opt_$(variant)) $(harden) $(warn) -I. -I$(GEN) $(CFLAGS)
@@ -144,6 +145,23 @@ $(B)/bin/unit: $(call obj,$(src_unit)) $(B)/libproxy.a $(B)/libcontrol.a $(B)/li
 unit: ## unit tests (SAN=asan is what `make test` runs)
 	$(Q)$(MAKE) --no-print-directory SAN=$(or $(SAN),asan) build/$(or $(SAN),asan)/bin/unit
 	$(Q)build/$(or $(SAN),asan)/bin/unit $(SUITE)
+
+# --- fuzz: tests/fuzz/X.c is one LLVMFuzzerTestOneInput, tests/fuzz/corpus/X/ its seeds ---
+fuzzers := $(filter-out replay,$(basename $(notdir $(wildcard tests/fuzz/*.c))))
+$(B)/bin/fuzz-%: $(B)/obj/tests/fuzz/%.o $(B)/obj/tests/fuzz/replay.o $(B)/libproxy.a $(B)/libcontrol.a $(B)/libweft.a
+	$(call link,$(libs_control))
+$(B)/bin/fuzzer-%: $(B)/obj/tests/fuzz/%.o $(B)/libproxy.a $(B)/libcontrol.a $(B)/libweft.a
+	$(call link,$(libs_control) -fsanitize=fuzzer)
+
+fuzz-replay: ## every fuzz target over its seeds, with the sanitizers but without a fuzzer
+	$(Q)$(MAKE) --no-print-directory SAN=asan $(fuzzers:%=build/asan/bin/fuzz-%)
+	$(Q)for f in $(fuzzers); do build/asan/bin/fuzz-$$f tests/fuzz/corpus/$$f || exit 1; done
+
+# What is found comes to build/fuzz/X; clang's warnings are not gcc's, so none is an error here.
+fuzz: ## fuzz with clang's libFuzzer: FUZZ=name (default: all, one after the other), FUZZ_S=60 seconds each
+	$(Q)$(MAKE) --no-print-directory CC=$(CLANG) SAN=fuzz WERROR= $(foreach f,$(or $(FUZZ),$(fuzzers)),build/fuzz/bin/fuzzer-$f)
+	$(Q)for f in $(or $(FUZZ),$(fuzzers)); do mkdir -p build/fuzz/$$f; \
+	    build/fuzz/bin/fuzzer-$$f -max_total_time=$(or $(FUZZ_S),60) -artifact_prefix=build/fuzz/$$f/ build/fuzz/$$f tests/fuzz/corpus/$$f || exit 1; done
 
 # --- what `make test` is made of ---
 deps: ## install the Debian packages that building and testing need (root)

@@ -588,7 +588,7 @@ static bool session_bind(struct push_session *s, const push_request_pb *req)
 		return false;
 	}
 	if (!p->hooks.instance_ok(p->ctx, s->ns, s->sa, id, &err)) {
-		session_end(s, GRPC_PERMISSION_DENIED, err.text);
+		session_end(s, err.code == ERR_STORE ? GRPC_UNAVAILABLE : GRPC_PERMISSION_DENIED, err.text);
 		return false;
 	}
 	s->version = clean_text(str_of(req->node->build_version), 63);
@@ -734,6 +734,12 @@ void push_tick(struct push *p)
 		p->counts.stalled++;
 		session_end(s, GRPC_RESOURCE_EXHAUSTED, "the proxy has not answered its pushes for 30 s");
 	}
+}
+
+void push_end_all(struct push *p, const char *text)
+{
+	list_for_each_safe (s, &p->sessions, struct push_session, node)
+		session_end(s, GRPC_UNAVAILABLE, text);
 }
 
 const struct push_counts *push_counts(const struct push *p)

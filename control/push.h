@@ -68,6 +68,8 @@ void push_close(struct push_session **s);
 void push_flush(struct push *p); /* sends what is due to whom it is due */
 void push_tick(struct push *p);  /* once a second or so: disconnects who stalls */
 
+void push_end_all(struct push *p, const char *text); /* weftd stops: UNAVAILABLE, come again */
+
 struct push_counts { /* since the start, but for the first two */
 	uint64_t sessions, subscriptions;
 	uint64_t requests, responses, resources, removals, bytes, acks, nacks, stalled;

@@ -67,6 +67,8 @@ struct grpc_server_cfg {
 	void *ctx;
 };
 struct grpc_server *grpc_server_new(struct loop *loop, const struct grpc_server_cfg *cfg);
+/* For connections accepted from now on (a renewed certificate). Borrowed as cfg.tls is; the former one may be freed. */
+void grpc_server_set_tls(struct grpc_server *s, SSL_CTX *tls);
 void grpc_server_accept(struct grpc_server *s, int fd); /* owns fd */
 /* Closes every connection; calls are gone without a callback (finish them before). */
 void grpc_server_free(struct grpc_server **s);

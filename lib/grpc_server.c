@@ -176,6 +176,11 @@ struct grpc_server *grpc_server_new(struct loop *loop, const struct grpc_server_
 	return s;
 }
 
+void grpc_server_set_tls(struct grpc_server *s, SSL_CTX *tls)
+{
+	s->cfg.tls = tls;
+}
+
 void grpc_server_accept(struct grpc_server *s, int fd)
 {
 	if (s->n_conns >= s->cfg.connections_max) {

@@ -5,10 +5,12 @@
 #include "certs/csr.h"
 #include "lib/mem.h"
 #include "lib/proto/weft.pb-c.h"
+#include "lib/proto_arena.h"
 #include "proxy/resource.h"
 
-#define CHAIN_MAX 4
-#define ROOTS_MAX 16
+#define CHAIN_MAX    4
+#define ROOTS_MAX    16
+#define UNPACKED_MAX (1u << 20) /* bytes of an answer */
 
 bool issue_pack(const struct issue_ask *ask, uint8_t **ret, size_t *ret_len, struct err *err)
 {
@@ -87,9 +89,13 @@ static bool read_cidrs(const Weft__V1__IssueResponse *m, struct issued *ret, str
 bool issue_unpack(struct str message, const struct issue_expect *expect, struct issued *ret, struct err *err)
 {
 	struct issued got = {0};
-	Weft__V1__IssueResponse *m = weft__v1__issue_response__unpack(NULL, message.len, (const uint8_t *)message.p);
-	if (!m)
-		return err_set(err, ERR_PROTOCOL, "the answer is not an IssueResponse");
+	struct proto_arena memory;
+	proto_arena_init(&memory, UNPACKED_MAX);
+	Weft__V1__IssueResponse *m = proto_unpack(&memory, &weft__v1__issue_response__descriptor, message, err);
+	if (!m) {
+		proto_arena_done(&memory);
+		return err_prefix(err, "the answer is not an IssueResponse");
+	}
 	bool ok = strlen(m->rejoin) < sizeof(got.rejoin) ||
 		  err_set(err, ERR_PROTOCOL, "rejoin: longer than %zu bytes", sizeof(got.rejoin) - 1);
 	ok = ok && read_cidrs(m, &got, err) && (got.credential = make(m, expect, err)) != NULL;
@@ -99,6 +105,6 @@ bool issue_unpack(struct str message, const struct issue_expect *expect, struct 
 	}
 	mem_wipe(m->rejoin, strlen(m->rejoin));
 	mem_wipe(got.rejoin, sizeof(got.rejoin));
-	weft__v1__issue_response__free_unpacked(m, NULL);
+	proto_arena_done(&memory);
 	return ok;
 }

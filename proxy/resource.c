@@ -5,7 +5,10 @@
 
 #include "lib/mem.h"
 #include "lib/proto/weft.pb-c.h"
+#include "lib/proto_arena.h"
 #include "proxy/resource_check.h"
+
+#define UNPACKED_MAX (48u << 20) /* bytes while a message is checked: the longest gRPC message, unpacked */
 
 static const struct {
 	const char *name, *url;
@@ -73,24 +76,19 @@ bool resource_ip(const uint8_t *bytes, size_t len, struct ip *ret)
 
 /* --- unpacking --- */
 
-static void *unpack(enum resource_type t, struct str bytes)
-{
-	return protobuf_c_message_unpack(rows[t].descriptor, NULL, bytes.len, (const uint8_t *)bytes.p);
-}
-
 static bool check_bytes(const struct resource_from *from, struct err *err)
 {
-	ProtobufCMessage *m = unpack(from->type, from->bytes);
-	if (!m)
-		return err_set(err, ERR_INVALID, "not a message of type %s", rows[from->type].name);
-	bool ok = resource_check(from, m, err);
-	protobuf_c_message_free_unpacked(m, NULL);
+	struct proto_arena memory;
+	proto_arena_init(&memory, UNPACKED_MAX);
+	ProtobufCMessage *m = proto_unpack(&memory, rows[from->type].descriptor, from->bytes, err);
+	bool ok = m ? resource_check(from, m, err) : err_prefix(err, "not a message of type %s", rows[from->type].name);
+	proto_arena_done(&memory);
 	return ok;
 }
 
 void *resource_message(const struct resource *r)
 {
-	void *m = unpack(r->type, r->bytes);
+	void *m = protobuf_c_message_unpack(rows[r->type].descriptor, NULL, r->bytes.len, (const uint8_t *)r->bytes.p);
 	MUST(m != NULL);
 	return m;
 }

@@ -8,7 +8,10 @@
 #include "lib/event.h"
 #include "lib/mem.h"
 #include "lib/proto/xds.pb-c.h"
+#include "lib/proto_arena.h"
 #include "proxy/config_build.h"
+
+#define UNPACKED_MAX (48u << 20) /* bytes while a response is read: the longest gRPC message, unpacked */
 
 typedef Envoy__Service__Discovery__V3__DeltaDiscoveryRequest request_pb;
 typedef Envoy__Service__Discovery__V3__DeltaDiscoveryResponse response_pb;
@@ -357,10 +360,14 @@ bool subscribe_message(struct subscribe *s, struct str message, struct err *err)
 	enum resource_type t;
 	struct buf nack;
 	MUST(s->send != NULL);
-	response_pb *resp = envoy__service__discovery__v3__delta_discovery_response__unpack(NULL, message.len,
-											    (const uint8_t *)message.p);
-	if (!resp)
-		return err_set(err, ERR_PROTOCOL, "what came is not a DeltaDiscoveryResponse");
+	struct proto_arena memory;
+	proto_arena_init(&memory, UNPACKED_MAX);
+	response_pb *resp =
+	    proto_unpack(&memory, &envoy__service__discovery__v3__delta_discovery_response__descriptor, message, err);
+	if (!resp) {
+		proto_arena_done(&memory);
+		return err_prefix(err, "what came is not a DeltaDiscoveryResponse");
+	}
 	s->counts.responses++;
 	buf_init(&nack, SUBSCRIBE_NACK_MAX);
 	if (resource_type_parse(str_of(resp->type_url), &t))
@@ -369,7 +376,7 @@ bool subscribe_message(struct subscribe *s, struct str message, struct err *err)
 		buf_printf(&nack, "this type is not known to this proxy");
 	answer(s, resp, &nack);
 	buf_done(&nack);
-	envoy__service__discovery__v3__delta_discovery_response__free_unpacked(resp, NULL);
+	proto_arena_done(&memory);
 	return true;
 }
 

@@ -7,6 +7,7 @@
 #include "lib/grpc.h"
 #include "lib/mem.h"
 #include "lib/proto/weft.pb-c.h"
+#include "lib/proto_arena.h"
 #include "lib/utf8.h"
 #include "proxy/uplink.h"
 
@@ -16,6 +17,7 @@
 
 #define BACKOFF_FIRST_MS 1000
 #define BACKOFF_MAX_MS   15000
+#define UNPACKED_MAX     65536 /* bytes of a message of weftd's */
 
 struct talk {
 	struct talk_cfg cfg;
@@ -130,12 +132,8 @@ static void look_at_clock(struct talk *t, int64_t theirs_ms)
 	t->skew_said = skewed;
 }
 
-static void on_message(void *ctx, struct grpc_call *call, struct str message)
+static void take(struct talk *t, const Weft__V1__LinkDown *m)
 {
-	struct talk *t = ctx;
-	Weft__V1__LinkDown *m = weft__v1__link_down__unpack(NULL, message.len, (const uint8_t *)message.p);
-	if (!m)
-		return; /* the call goes on; a peer that talks nonsense does not answer heartbeats */
 	switch (m->kind_case) {
 	case WEFT__V1__LINK_DOWN__KIND_REGISTERED:
 		take_registered(t, m->registered);
@@ -151,7 +149,17 @@ static void on_message(void *ctx, struct grpc_call *call, struct str message)
 	case _WEFT__V1__LINK_DOWN__KIND__CASE_IS_INT_SIZE:
 		break;
 	}
-	weft__v1__link_down__free_unpacked(m, NULL);
+}
+
+static void on_message(void *ctx, struct grpc_call *call, struct str message)
+{
+	struct talk *t = ctx;
+	struct proto_arena memory;
+	proto_arena_init(&memory, UNPACKED_MAX);
+	Weft__V1__LinkDown *m = proto_unpack(&memory, &weft__v1__link_down__descriptor, message, NULL);
+	if (m)
+		take(t, m);
+	proto_arena_done(&memory); /* one that talks nonsense does not answer heartbeats: that ends it */
 }
 
 static void on_end(void *ctx, struct grpc_call *call, enum grpc_status status, const char *text)

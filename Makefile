@@ -152,16 +152,17 @@ $(B)/bin/fuzz-%: $(B)/obj/tests/fuzz/%.o $(B)/obj/tests/fuzz/replay.o $(B)/libpr
 	$(call link,$(libs_control))
 $(B)/bin/fuzzer-%: $(B)/obj/tests/fuzz/%.o $(B)/libproxy.a $(B)/libcontrol.a $(B)/libweft.a
 	$(call link,$(libs_control) -fsanitize=fuzzer)
+$(B)/bin/fuzz-http1 $(B)/bin/fuzzer-http1: $(B)/obj/tests/unit/lib/http1_read.o
 
 fuzz-replay: ## every fuzz target over its seeds, with the sanitizers but without a fuzzer
 	$(Q)$(MAKE) --no-print-directory SAN=asan $(fuzzers:%=build/asan/bin/fuzz-%)
 	$(Q)for f in $(fuzzers); do build/asan/bin/fuzz-$$f tests/fuzz/corpus/$$f || exit 1; done
 
 # What is found comes to build/fuzz/X; clang's warnings are not gcc's, so none is an error here.
-fuzz: ## fuzz with clang's libFuzzer: FUZZ=name (default: all, one after the other), FUZZ_S=60 seconds each
+fuzz: ## fuzz with clang's libFuzzer: FUZZ=name (default: all, one after the other), FUZZ_TIME=30 seconds each
 	$(Q)$(MAKE) --no-print-directory CC=$(CLANG) SAN=fuzz WERROR= $(foreach f,$(or $(FUZZ),$(fuzzers)),build/fuzz/bin/fuzzer-$f)
 	$(Q)for f in $(or $(FUZZ),$(fuzzers)); do mkdir -p build/fuzz/$$f; \
-	    build/fuzz/bin/fuzzer-$$f -max_total_time=$(or $(FUZZ_S),60) -artifact_prefix=build/fuzz/$$f/ build/fuzz/$$f tests/fuzz/corpus/$$f || exit 1; done
+	    build/fuzz/bin/fuzzer-$$f -max_total_time=$(or $(FUZZ_TIME),30) -artifact_prefix=build/fuzz/$$f/ build/fuzz/$$f tests/fuzz/corpus/$$f || exit 1; done
 
 # --- what `make test` is made of ---
 deps: ## install the Debian packages that building and testing need (root)

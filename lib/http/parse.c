@@ -83,6 +83,11 @@ bool http1_is_value(struct str s)
 	return all(s, C_VALUE) && str_trim(s).len == s.len;
 }
 
+bool http1_is_phrase(struct str s)
+{
+	return all(s, C_VALUE);
+}
+
 bool http1_is_target(struct str s)
 {
 	return s.len > 0 && all(s, C_TARGET);
@@ -342,7 +347,7 @@ static bool status_line(struct http1_head *h, struct str line)
 		return malformed(h, "the status code is not three digits");
 	h->msg->status = (uint16_t)status;
 	h->msg->reason = rest.len > 4 ? str_make(rest.p + 4, rest.len - 4) : (struct str){0};
-	if (!all(h->msg->reason, C_VALUE))
+	if (!http1_is_phrase(h->msg->reason))
 		return malformed(h, "the reason phrase has control bytes");
 	return true;
 }

@@ -83,6 +83,7 @@ void http1_body_done(struct http1_body *b);
 /* RFC 9110 5.1 and 5.5, for writers and other codecs. */
 bool http1_is_token(struct str s);
 bool http1_is_value(struct str s);  /* no CTL but HTAB, no DEL, no white space at the ends */
+bool http1_is_phrase(struct str s); /* a reason phrase: white space anywhere */
 bool http1_is_target(struct str s); /* visible ASCII, not empty, no '#' */
 /* uri-host [":" port], no userinfo; '%' and ',' are refused though RFC 3986 has them in a reg-name: the first is a second
  * spelling of the same host, the second reads as a list. *ret is the same without an empty port. */

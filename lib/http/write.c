@@ -45,7 +45,7 @@ static bool request_ok(const struct message *m)
 
 static bool head_ok(const struct message *m, const struct http1_plan *plan)
 {
-	if (m->request ? !request_ok(m) : m->status < 100 || m->status > 999 || !http1_is_value(m->reason))
+	if (m->request ? !request_ok(m) : m->status < 100 || m->status > 999 || !http1_is_phrase(m->reason))
 		return false;
 	return http1_is_value(plan->upgrade) && fields_ok(&m->fields);
 }

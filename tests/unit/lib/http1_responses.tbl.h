@@ -8,6 +8,7 @@ OK("a response that lasts until the connection ends", RE "x: y\r\n\r\nhello", "2
 OK("a response of HTTP/1.0", "HTTP/1.0 200 OK\r\n\r\nhi", "200 OK 1.0 close close = hi")
 OK("keep-alive of HTTP/1.0", "HTTP/1.0 200 OK\r\nConnection: keep-alive\r\nContent-Length: 0\r\n\r\n", "200 OK 1.0 length 0")
 OK("a reason phrase of its own", "HTTP/1.1 404 Not here, \xe4 sorry\r\nContent-Length: 0\r\n\r\n", "404 Not here, \xe4 sorry 1.1 length 0")
+OK("white space around a reason phrase is part of it", "HTTP/1.1 200  K \r\nContent-Length: 0\r\n\r\n", "200  K  1.1 length 0")
 OK("an empty reason phrase", "HTTP/1.1 200 \r\nContent-Length: 0\r\n\r\n", "200  1.1 length 0")
 OK("no reason phrase and no space", "HTTP/1.1 200\r\nContent-Length: 0\r\n\r\n", "200  1.1 length 0")
 OK("a status that nobody registered", "HTTP/1.1 799 X\r\nContent-Length: 0\r\n\r\n", "799 X 1.1 length 0")

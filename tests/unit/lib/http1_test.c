@@ -5,6 +5,7 @@
 #include "lib/http/parse.h"
 #include "lib/http/write.h"
 #include "lib/mem.h"
+#include "tests/unit/lib/http1_read.h"
 
 #include <check.h>
 #include <stdio.h>
@@ -34,143 +35,24 @@ static const struct row responses[] = {
 #include "tests/unit/lib/http1_responses.tbl.h"
 };
 
-/* --- one message, in pieces --- */
-
-struct result {
-	enum http1_step step;
-	enum reason why;
-	size_t used;
-	struct buf dump, body;
-	struct arena arena;
-	struct message *m;
-};
-
-static const char *const framings[] = {"none", "length", "chunked", "close", "tunnel"};
-
-/* "METHOD scheme authority path 1.1 framing[ length][ close][ expect][ proto=P] {Name: value}... = body {trailer}" */
-static void dump_head(struct buf *d, const struct message *m)
-{
-	if (m->request)
-		buf_printf(d, STR_FMT " " STR_FMT " " STR_FMT " " STR_FMT, STR_ARG(m->method), STR_ARG(m->scheme),
-			   STR_ARG(m->authority), STR_ARG(m->path));
-	else
-		buf_printf(d, "%u " STR_FMT, m->status, STR_ARG(m->reason));
-	buf_printf(d, " %s %s", m->version == HTTP_1_1 ? "1.1" : "1.0", framings[m->framing]);
-	if (m->has_length)
-		buf_printf(d, " %llu", (unsigned long long)m->content_length);
-	if (m->close)
-		buf_printf(d, " close");
-	if (m->expect_continue)
-		buf_printf(d, " expect");
-	if (m->protocol.len)
-		buf_printf(d, " proto=" STR_FMT, STR_ARG(m->protocol));
-	for (size_t i = 0; i < m->fields.len; i++)
-		buf_printf(d, " {" STR_FMT ": " STR_FMT "}", STR_ARG(m->fields.v[i].name),
-			   STR_ARG(m->fields.v[i].value));
-}
-
-static void dump_end(struct result *r, const struct fields *trailers)
-{
-	if (r->body.len)
-		buf_printf(&r->dump, " = ");
-	buf_move(&r->dump, &r->body, r->body.len);
-	for (size_t i = 0; i < trailers->len; i++)
-		buf_printf(&r->dump, " {" STR_FMT ": " STR_FMT "}", STR_ARG(trailers->v[i].name),
-			   STR_ARG(trailers->v[i].value));
-}
-
-static enum http1_step feed_body(struct http1_body *b, struct str in, struct result *r)
-{
-	enum http1_step step;
-	size_t at = 0;
-	do {
-		size_t used;
-		struct str data;
-		step = http1_body_feed(b, str_make(in.p + at, in.len - at), &used, &data);
-		buf_add_str(&r->body, data);
-		at += used;
-	} while (step == HTTP1_MORE && at < in.len);
-	r->used += at;
-	return step;
-}
-
-/* Copies every piece to a block of its own size, so that reading beyond it is seen. */
-static void parse(struct result *r, struct str in, size_t cut, size_t step_len, bool request, struct http1_asked asked)
-{
-	struct http1_head h;
-	struct http1_body b;
-	*r = (struct result){.step = HTTP1_MORE};
-	buf_init(&r->dump, 1 << 20);
-	buf_init(&r->body, 1 << 20);
-	arena_init(&r->arena, HTTP1_ARENA_MIN);
-	http1_head_init(&h, &r->arena, &http_limits_default, request, &asked);
-	bool head = true;
-	size_t at = 0;
-	while (at < in.len && r->step == HTTP1_MORE) {
-		size_t n = cut && at < cut ? cut - at : MIN(step_len, in.len - at), used = 0;
-		char *piece = mem_dup(in.p + at, n);
-		at += n;
-		if (head) {
-			r->step = http1_head_feed(&h, str_make(piece, n), &used);
-			r->used += used;
-			if (r->step == HTTP1_DONE) {
-				head = false;
-				r->m = h.msg;
-				dump_head(&r->dump, r->m);
-				http1_body_init(&b, r->m, &http_limits_default);
-				r->step = feed_body(&b, str_make(piece + used, n - used), r);
-			}
-		} else
-			r->step = feed_body(&b, str_make(piece, n), r);
-		mem_free(piece);
-	}
-	r->why = r->step == HTTP1_BAD ? (head ? h.why : b.why) : REASON_NONE;
-	if (r->step == HTTP1_BAD)
-		ck_assert_ptr_nonnull(head ? h.what : b.what);
-	if (!head) {
-		dump_end(r, &b.trailers);
-		http1_body_done(&b);
-	}
-	http1_head_done(&h);
-}
-
-static void result_done(struct result *r)
-{
-	buf_done(&r->dump);
-	buf_done(&r->body);
-	arena_done(&r->arena);
-}
-
-static struct str text(struct result *r)
-{
-	return buf_pullup(&r->dump, r->dump.len);
-}
-
-static bool same(struct result *a, struct result *b)
-{
-	if (a->step != b->step || a->why != b->why)
-		return false;
-	return a->step == HTTP1_BAD || (a->used == b->used && str_eq(text(a), text(b)));
-}
-
 static void check_row(const struct row *row, bool request, struct http1_asked asked)
 {
-	struct result whole, cut;
-	parse(&whole, row->in, 0, row->in.len, request, asked);
+	struct http1_read whole, cut;
+	http1_read(&whole, row->in, 0, row->in.len, request, asked);
 	ck_assert_msg(whole.why == row->why, "%s: %s, want %s", row->claim, reason_row(whole.why)->label,
 		      reason_row(row->why)->label);
 	if (row->why == REASON_NONE) {
 		bool open = whole.m && (whole.m->framing == FRAMING_CLOSE || whole.m->framing == FRAMING_TUNNEL);
 		ck_assert_msg(whole.step == HTTP1_DONE || open, "%s: is not complete", row->claim);
-		ck_assert_msg(str_starts(text(&whole), str_of(row->means)), "%s: is \"" STR_FMT "\"", row->claim,
-			      STR_ARG(text(&whole)));
+		ck_assert_msg(str_starts(http1_read_text(&whole), str_of(row->means)), "%s: is \"" STR_FMT "\"",
+			      row->claim, STR_ARG(http1_read_text(&whole)));
 	}
 	for (size_t at = 0; at < row->in.len; at++) {
-		parse(&cut, row->in, at, at ? row->in.len : 1, request, asked);
-		ck_assert_msg(same(&whole, &cut), "%s: differs when cut at %zu", row->claim, at);
-		result_done(&cut);
+		http1_read(&cut, row->in, at, at ? row->in.len : 1, request, asked);
+		ck_assert_msg(http1_read_same(&whole, &cut), "%s: differs when cut at %zu", row->claim, at);
+		http1_read_done(&cut);
 	}
-	result_done(&whole);
+	http1_read_done(&whole);
 }
 
 START_TEST(serves_or_refuses_requests_however_they_are_cut)
@@ -202,15 +84,15 @@ START_TEST(takes_no_byte_of_the_next_message)
 	    STR(CH "5\r\nhello\r\n0\r\n\r\n"),
 	    STR(CH "0\r\nX: 1\r\n\r\n"),
 	};
-	struct result r;
+	struct http1_read r;
 	char both[256];
 	for (size_t i = 0; i < ARRAY_LEN(first); i++) {
 		size_t n = (size_t)snprintf(both, sizeof(both), "%s%s", first[i].p, GET "\r\n");
 		for (size_t cut = 0; cut < n; cut++) {
-			parse(&r, str_make(both, n), cut, n, true, (struct http1_asked){0});
+			http1_read(&r, str_make(both, n), cut, n, true, (struct http1_asked){0});
 			ck_assert_int_eq(r.step, HTTP1_DONE);
 			ck_assert_uint_eq(r.used, first[i].len);
-			result_done(&r);
+			http1_read_done(&r);
 		}
 	}
 }
@@ -220,7 +102,7 @@ END_TEST
 
 static enum reason why_of(struct buf *in, size_t piece)
 {
-	struct result r;
+	struct http1_read r;
 	size_t n = in->len;
 	char *bytes = mem_alloc(n);
 	for (size_t at = 0; at < n;) {
@@ -229,11 +111,11 @@ static enum reason why_of(struct buf *in, size_t piece)
 		at += s.len;
 		buf_drain(in, s.len);
 	}
-	parse(&r, str_make(bytes, n), 0, piece, true, (struct http1_asked){0});
+	http1_read(&r, str_make(bytes, n), 0, piece, true, (struct http1_asked){0});
 	enum reason why = r.why;
 	if (why == REASON_NONE)
 		ck_assert_int_eq(r.step, HTTP1_DONE);
-	result_done(&r);
+	http1_read_done(&r);
 	mem_free(bytes);
 	buf_done(in);
 	return why;
@@ -367,39 +249,26 @@ END_TEST
 
 /* --- writing --- */
 
-/* What the codec would plan for a message that came in, framing kept. */
-static struct http1_plan plan_of(const struct message *m)
-{
-	return (struct http1_plan){
-	    .http_1_0 = m->version == HTTP_1_0,
-	    .close = m->close && m->version == HTTP_1_1,
-	    .keep = !m->close && m->version == HTTP_1_0,
-	    .length = m->has_length,
-	    .content_length = m->content_length,
-	    .chunked = m->framing == FRAMING_CHUNKED,
-	    .upgrade = m->protocol,
-	};
-}
-
 /* Heads only: the dumps of a message and of what is written for it, up to the body. */
 static void check_written(const struct row *row, bool request, struct http1_asked asked)
 {
-	struct result r, again;
+	struct http1_read r, again;
 	struct buf out, head;
 	buf_init(&out, 1 << 20);
 	buf_init(&head, 1 << 20);
-	parse(&r, row->in, 0, row->in.len, request, asked);
-	struct http1_plan plan = plan_of(r.m);
+	http1_read(&r, row->in, 0, row->in.len, request, asked);
+	struct http1_plan plan = http1_read_plan(r.m);
 	ck_assert_msg(http1_write_head(&out, r.m, &plan), "%s: cannot be written", row->claim);
-	dump_head(&head, r.m);
+	http1_dump_head(&head, r.m);
 	struct str want = buf_pullup(&head, head.len), bytes = buf_pullup(&out, out.len);
-	parse(&again, bytes, 0, bytes.len, request, asked);
+	http1_read(&again, bytes, 0, bytes.len, request, asked);
 	/* a reason phrase that was empty is written in words */
 	bool filled = !request && r.m->reason.len == 0;
-	ck_assert_msg(filled || str_starts(text(&again), want), "%s: became \"" STR_FMT "\" by \"" STR_FMT "\"",
-		      row->claim, STR_ARG(text(&again)), STR_ARG(bytes));
-	result_done(&r);
-	result_done(&again);
+	ck_assert_msg(filled || str_starts(http1_read_text(&again), want),
+		      "%s: became \"" STR_FMT "\" by \"" STR_FMT "\"", row->claim, STR_ARG(http1_read_text(&again)),
+		      STR_ARG(bytes));
+	http1_read_done(&r);
+	http1_read_done(&again);
 	buf_done(&out);
 	buf_done(&head);
 }

@@ -13,20 +13,23 @@
 #include "lib/event.h"
 #include "lib/mem.h"
 #include "lib/proto/weft.pb-c.h"
+#include "lib/proto_arena.h"
 
 #include <openssl/crypto.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <time.h>
 
-#define ISSUE_MAGIC 0x69737375u
-#define VERSION_MAX 63
+#define ISSUE_MAGIC  0x69737375u
+#define VERSION_MAX  63
+#define UNPACKED_MAX (128u << 10) /* bytes of one request, unpacked */
 
 struct issue {
 	uint32_t magic;
 	struct issue_cfg cfg;
 	struct store_mesh mesh;
 	struct issue_limit *limit;
+	struct list calls;
 };
 
 enum credential_kind { BY_TOKEN, BY_REJOIN, BY_CERTIFICATE };
@@ -36,6 +39,7 @@ static const char *const kind_texts[] = {"join token", "rejoin secret", "certifi
 struct attempt {
 	struct issue *is;
 	const struct issue_from *from;
+	struct proto_arena memory; /* of req */
 	Weft__V1__IssueRequest *req;
 	enum credential_kind kind;
 	struct token token;
@@ -64,6 +68,7 @@ struct issue *issue_new(const struct issue_cfg *cfg, struct err *err)
 	if (!is->cfg.now_ms)
 		is->cfg.now_ms = boottime_ms;
 	is->limit = issue_limit_new();
+	list_init(&is->calls);
 	bool ok = cfg->lifetime_s > 0 && cfg->lifetime_s <= ISSUE_LIFETIME_MAX;
 	if (!ok)
 		err_set(err, ERR_INVALID, "lifetime of certificates: %llu s is not in 1 to %d",
@@ -80,9 +85,16 @@ void issue_free(struct issue **pis)
 	if (!is)
 		return;
 	MUST_BE(is, ISSUE_MAGIC);
+	MUST(list_empty(&is->calls));
 	issue_limit_free(&is->limit);
 	is->magic = 0;
 	mem_free(is);
+}
+
+struct list *issue_calls(struct issue *is)
+{
+	MUST_BE(is, ISSUE_MAGIC);
+	return &is->calls;
 }
 
 /* --- refusing --- */
@@ -140,7 +152,7 @@ static bool empty(const char *s)
 static bool step_kind(struct attempt *a)
 {
 	bool token = !empty(a->req->token), rejoin = !empty(a->req->rejoin), cert = a->from->id != NULL;
-	if (a->req->base.n_unknown_fields)
+	if (!proto_known(&a->req->base))
 		return refuse(a, GRPC_INVALID_ARGUMENT,
 			      "the request has a field that this weftd does not know: update weftd before the proxies");
 	if (token + rejoin + cert > 1)
@@ -337,13 +349,13 @@ static void say_issued(const struct attempt *a)
 static void attempt_done(struct attempt *a)
 {
 	if (a->req) {
-		/* Secrets lie in protobuf-c's own allocations. */
+		/* The arena does not wipe. */
 		if (a->req->token)
 			mem_wipe(a->req->token, strlen(a->req->token));
 		if (a->req->rejoin)
 			mem_wipe(a->req->rejoin, strlen(a->req->rejoin));
-		weft__v1__issue_request__free_unpacked(a->req, NULL);
 	}
+	proto_arena_done(&a->memory);
 	EVP_PKEY_free(a->public_key);
 	X509_free(a->leaf);
 	mem_wipe(a, sizeof(*a));
@@ -354,14 +366,18 @@ static bool step_read(struct attempt *a, struct str request)
 	if (request.len > ISSUE_REQUEST_MAX)
 		return refuse(a, GRPC_INVALID_ARGUMENT, "a request of %zu bytes: expected at most %u", request.len,
 			      ISSUE_REQUEST_MAX);
-	a->req = weft__v1__issue_request__unpack(NULL, request.len, (const uint8_t *)(request.p ? request.p : ""));
-	return a->req || refuse(a, GRPC_INVALID_ARGUMENT, "not an IssueRequest of weft.v1");
+	a->req = proto_unpack(&a->memory, &weft__v1__issue_request__descriptor, request, &a->err);
+	if (a->req)
+		return true;
+	a->status = GRPC_INVALID_ARGUMENT;
+	return err_prefix(&a->err, "not an IssueRequest of weft.v1");
 }
 
 void issue_answer(struct issue *is, const struct issue_from *from, struct str request, struct issue_answer *ret)
 {
 	MUST_BE(is, ISSUE_MAGIC);
 	struct attempt a = {.is = is, .from = from};
+	proto_arena_init(&a.memory, UNPACKED_MAX);
 	bool limited = !step_limit(&a);
 	bool ok = !limited && step_read(&a, request);
 	for (size_t i = 0; ok && i < ARRAY_LEN(steps); i++)

@@ -19,6 +19,7 @@
 
 struct ca;
 struct issue;
+struct list;
 struct spiffe;
 struct store;
 
@@ -46,5 +47,8 @@ struct issue_answer {
 /* Decides, stores what has to be stored (one commit), signs. Says event issued or issue_refused. Blocks as the store does. */
 void issue_answer(struct issue *is, const struct issue_from *from, struct str request, struct issue_answer *ret);
 void issue_answer_done(struct issue_answer *a);
+
+/* Calls in progress, for issue_call.c; empty when the issuer is freed (issue_calls_end). */
+struct list *issue_calls(struct issue *is);
 
 #endif

@@ -4,6 +4,7 @@
 
 #include "certs/tlsctx.h"
 #include "lib/conn.h"
+#include "lib/list.h"
 #include "lib/mem.h"
 
 #define CALL_MAGIC 0x69636c6cu
@@ -11,20 +12,24 @@
 /* Lives as long as its call; freed by on_end or by finish(). */
 struct issue_call {
 	uint32_t magic;
+	struct list node; /* of issue_calls() */
 	struct issue *issue;
+	struct grpc_call *call;
 	uint8_t *request; /* NULL before the message; wiped, it holds a token */
 	size_t len;
 };
 
 static void call_free(struct issue_call *c)
 {
+	list_remove(&c->node);
 	mem_wipe_free(c->request, c->len);
 	c->magic = 0;
 	mem_free(c);
 }
 
-static void finish(struct issue_call *c, struct grpc_call *call, enum grpc_status status, const char *text)
+static void finish(struct issue_call *c, enum grpc_status status, const char *text)
 {
+	struct grpc_call *call = c->call;
 	call_free(c);
 	grpc_finish(&call, status, text);
 }
@@ -34,11 +39,11 @@ static void on_message(void *ctx, struct grpc_call *call, struct str message)
 	struct issue_call *c = ctx;
 	MUST_BE(c, CALL_MAGIC);
 	if (c->request) {
-		finish(c, call, GRPC_INVALID_ARGUMENT, "Issue takes one request");
+		finish(c, GRPC_INVALID_ARGUMENT, "Issue takes one request");
 		return;
 	}
 	if (message.len > ISSUE_REQUEST_MAX) {
-		finish(c, call, GRPC_INVALID_ARGUMENT, "the request is larger than 16 KiB");
+		finish(c, GRPC_INVALID_ARGUMENT, "the request is larger than 16 KiB");
 		return;
 	}
 	c->request = mem_dup(message.p ? message.p : "", message.len);
@@ -66,14 +71,14 @@ static void on_half_close(void *ctx, struct grpc_call *call)
 	struct issue_answer answer;
 	MUST_BE(c, CALL_MAGIC);
 	if (!c->request) {
-		finish(c, call, GRPC_INVALID_ARGUMENT, "Issue takes a request");
+		finish(c, GRPC_INVALID_ARGUMENT, "Issue takes a request");
 		return;
 	}
 	struct issue_from from = from_of(call);
 	issue_answer(c->issue, &from, str_make(c->request, c->len), &answer);
 	if (answer.message && !grpc_send(call, str_make(answer.message, answer.len)))
 		answer.status = GRPC_RESOURCE_EXHAUSTED;
-	finish(c, call, answer.status, answer.text);
+	finish(c, answer.status, answer.text);
 	issue_answer_done(&answer);
 }
 
@@ -96,7 +101,15 @@ bool issue_call(struct issue *is, struct grpc_call *call, const struct grpc_call
 	struct issue_call *c = NEW(struct issue_call);
 	c->magic = CALL_MAGIC;
 	c->issue = is;
+	c->call = call;
+	list_push(issue_calls(is), &c->node);
 	*ret_ev = &events;
 	*ret_ctx = c;
 	return true;
+}
+
+void issue_calls_end(struct issue *is)
+{
+	for (struct issue_call *c; (c = list_first(issue_calls(is), struct issue_call, node)) != NULL;)
+		finish(c, GRPC_UNAVAILABLE, "weftd is stopping: ask again");
 }

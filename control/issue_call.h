@@ -11,4 +11,7 @@
 bool issue_call(struct issue *is, struct grpc_call *call, const struct grpc_call_events **ret_ev, void **ret_ctx,
 		enum grpc_status *ret_status, const char **ret_text);
 
+/* Ends every call in progress: before the server and the issuer are freed. */
+void issue_calls_end(struct issue *is);
+
 #endif

@@ -9,6 +9,7 @@
 #include "certs/ossl.h"
 #include "certs/peer.h"
 #include "certs/token.h"
+#include "lib/event.h"
 #include "lib/mem.h"
 #include "lib/proto/weft.pb-c.h"
 
@@ -41,6 +42,7 @@ static void setup(void)
 	char path[96];
 	ck_assert(cidr_parse(STR("10.0.0.0/8"), &mesh.cidrs[0]));
 	snprintf(dir, sizeof(dir), "/tmp/weft-issue-XXXXXX");
+	event_set_level(EVENT_ERROR);
 	ck_assert_ptr_nonnull(mkdtemp(dir));
 	snprintf(path, sizeof(path), "%s/weft.db", dir);
 	ck_assert(ca_make(STR("weft.test"), &material, &err));

@@ -122,7 +122,7 @@ $(B)/obj/bpf/%.o: bpf/%.c $(stamp) $(B)/bpf/weft.skel.h
 # --- programs ---
 define link
 	$(call say,LD,$@)
-	$(Q)mkdir -p $(@D) && $(CC) $(all_ldflags) -o $@ $(filter %.o %.a,$^) $(1)
+	$(Q)mkdir -p $(@D) && $(CC) $(all_ldflags) -o $@ $(filter %.o,$^) $(filter %.a,$^) $(1)
 endef
 
 $(B)/bin/weft-proxy: $(call obj,proxy/main_proxy.c) $(B)/libproxy.a $(B)/libweft.a

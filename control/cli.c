@@ -100,6 +100,32 @@ static int unknown(int argc, char **argv)
 	return CLI_USAGE;
 }
 
+static bool takes_value(const char *arg)
+{
+	for (size_t i = 0; i < ARRAY_LEN(options); i++) {
+		const struct option *o = &options[i].option;
+		if (o->type != OPTION_FLAG &&
+		    (arg[1] == '-' ? strcmp(arg + 2, o->name) == 0 : arg[1] == o->letter && !arg[2]))
+			return true;
+	}
+	return false;
+}
+
+/* Options may stand before the command: they are moved behind it. Returns how many there were. */
+static int move_options(int argc, char **argv)
+{
+	int n = 0;
+
+	while (n < argc && argv[n][0] == '-' && argv[n][1])
+		n += takes_value(argv[n]) ? 2 : 1;
+	n = MIN(n, argc);
+	char **front = mem_dup(argv, (size_t)argc * sizeof(*argv));
+	memmove(argv, argv + n, (size_t)(argc - n) * sizeof(*argv));
+	memcpy(argv + argc - n, front, (size_t)n * sizeof(*argv));
+	mem_free(front);
+	return n;
+}
+
 static bool given(const char *arg, const char *a, const char *b)
 {
 	return strcmp(arg, a) == 0 || strcmp(arg, b) == 0;
@@ -124,6 +150,10 @@ int cli_main(int argc, char **argv)
 	}
 	if (strcmp(argv[0], "--version") == 0)
 		argc = 2, argv = only_version;
+	if (move_options(argc, argv) == argc) {
+		cli_say("a command is missing; `weft --help` lists them");
+		return CLI_USAGE;
+	}
 	const struct command *cmd = find(argc, argv, &words);
 	if (!cmd)
 		return unknown(argc, argv);

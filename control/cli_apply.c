@@ -22,8 +22,12 @@ static bool read_files(const struct cli *c, struct documents *d, struct err *err
 /* -n names the namespace of objects that name none; those that name another are refused, as kubectl does. */
 static bool check_one(const struct cli *c, const struct document *doc, struct object *ret, struct err *err)
 {
-	if (!object_check(doc->root, c->ns ? c->ns : "default", ret, err))
-		return err_prefix(err, "%s", doc->file);
+	const json_t *name = json_object_get(json_object_get(doc->root, "metadata"), "name");
+
+	if (!object_check(doc->root, c->ns ? c->ns : "default", ret,
+			  err)) /* without a name the line tells which it is */
+		return json_is_string(name) ? err_prefix(err, "%s", doc->file)
+					    : err_prefix(err, "%s:%u", doc->file, doc->line);
 	if (!c->ns || strcmp(ret->ns, c->ns) == 0)
 		return true;
 	err_set(err, ERR_INVALID, "%s: %s %s/%s: metadata.namespace: it is not that of -n %s", doc->file,

@@ -71,8 +71,10 @@ static void print_status(const json_t *s)
 
 	printf("weftd %s, trust domain %s, revision %lld\n", text_of(s, "version"), text_of(s, "trustDomain"),
 	       number_of(s, "revision"));
+	printf("objects:");
 	json_object_foreach(json_object_get(s, "objects"), kind, n)
-	    printf("%lld %s\n", (long long)json_integer_value(n), kind);
+	    printf(" %s %lld", kind, (long long)json_integer_value(n));
+	printf("\n");
 	print_proxies(json_object_get(s, "proxies"));
 	print_refused(json_object_get(s, "resources"));
 }

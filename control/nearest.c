@@ -33,7 +33,7 @@ static size_t distance(const char *a, const char *b)
 const char *nearest(const char *typed, const char *(*at)(size_t i))
 {
 	const char *best = NULL, *name;
-	size_t least = MIN(strlen(typed) / 2 + 1, FAR);
+	size_t least = MIN((strlen(typed) + 1) / 2 + 1, FAR);
 
 	for (size_t i = 0; (name = at(i)); i++) {
 		size_t d = distance(typed, name);

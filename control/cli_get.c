@@ -73,7 +73,10 @@ static void print_names(const struct kind *kind, const json_t *items)
 	size_t i;
 	json_t *o;
 
-	json_array_foreach((json_t *)(uintptr_t)items, i, o) printf("%s/%s\n", kind->plural, meta_of(o, "name"));
+	json_array_foreach((json_t *)(uintptr_t)items, i, o)
+	{
+		printf("%s/%s\n", kind->plural, meta_of(o, "name"));
+	}
 }
 
 static bool print_yaml(const json_t *items)
@@ -195,8 +198,12 @@ static void join_labels(const json_t *labels, char *out, size_t size)
 	size_t at = 0;
 
 	snprintf(out, size, "-");
-	json_object_foreach((json_t *)(uintptr_t)labels, key, v) if (at < size) at +=
-	    (size_t)snprintf(out + at, size - at, "%s%s=%s", at ? "," : "", key, json_string_value(v));
+	json_object_foreach((json_t *)(uintptr_t)labels, key, v)
+	{
+		if (at < size)
+			at +=
+			    (size_t)snprintf(out + at, size - at, "%s%s=%s", at ? "," : "", key, json_string_value(v));
+	}
 }
 
 static int64_t now_ms(void)
@@ -263,13 +270,17 @@ static enum cli_exit get_list(struct cli *c, const struct listing *l, struct err
 		return CLI_FAILED;
 	json_t *items = json_object_get(answer, "items");
 	struct cli_table t = {.heads = l->heads, .columns = l->columns};
-	json_array_foreach(items, i, o) if (!c->ns || strcmp(text_of(o, "namespace"), c->ns) == 0) l->add(&t, o);
-	if (cli_print_as(c->output, answer))
-		t.rows = 0;
-	else if (t.rows == 0)
-		cli_say("there are no %s", l->name);
-	else
-		cli_table_print(&t);
+	if (!cli_print_as(c->output, answer)) {
+		json_array_foreach(items, i, o)
+		{
+			if (!c->ns || strcmp(text_of(o, "namespace"), c->ns) == 0)
+				l->add(&t, o);
+		}
+		if (t.rows)
+			cli_table_print(&t);
+		else
+			cli_say("there are no %s", l->name);
+	}
 	json_decref(answer);
 	return CLI_OK;
 }

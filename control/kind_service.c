@@ -443,8 +443,12 @@ static void cell_selector(const json_t *selector, char *out, size_t size)
 	json_t *v;
 	size_t at = 0;
 
-	json_object_foreach((json_t *)(uintptr_t)selector, key, v) if (at < size) at +=
-	    (size_t)snprintf(out + at, size - at, "%s%s=%s", at ? "," : "", key, json_string_value(v));
+	json_object_foreach((json_t *)(uintptr_t)selector, key, v)
+	{
+		if (at < size)
+			at +=
+			    (size_t)snprintf(out + at, size - at, "%s%s=%s", at ? "," : "", key, json_string_value(v));
+	}
 }
 
 static void cell(const json_t *object, size_t column, char *out, size_t size)

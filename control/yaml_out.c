@@ -58,7 +58,11 @@ static bool array(yaml_emitter_t *e, json_t *v)
 	if (!yaml_sequence_start_event_initialize(&ev, NULL, NULL, 1, YAML_BLOCK_SEQUENCE_STYLE) ||
 	    !yaml_emitter_emit(e, &ev))
 		return false;
-	json_array_foreach(v, i, item) if (!value(e, item)) return false;
+	json_array_foreach(v, i, item)
+	{
+		if (!value(e, item))
+			return false;
+	}
 	return yaml_sequence_end_event_initialize(&ev) && yaml_emitter_emit(e, &ev);
 }
 
@@ -71,7 +75,11 @@ static bool object(yaml_emitter_t *e, json_t *v)
 	if (!yaml_mapping_start_event_initialize(&ev, NULL, NULL, 1, YAML_BLOCK_MAPPING_STYLE) ||
 	    !yaml_emitter_emit(e, &ev))
 		return false;
-	json_object_foreach(v, key, item) if (!text_scalar(e, key) || !value(e, item)) return false;
+	json_object_foreach(v, key, item)
+	{
+		if (!text_scalar(e, key) || !value(e, item))
+			return false;
+	}
 	return yaml_mapping_end_event_initialize(&ev) && yaml_emitter_emit(e, &ev);
 }
 

@@ -10,10 +10,8 @@
 #include <fcntl.h>
 #include <jansson.h>
 #include <linux/capability.h>
-#include <net/if.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/ioctl.h>
 #include <sys/syscall.h>
 #include <sys/utsname.h>
 #include <unistd.h>
@@ -102,13 +100,10 @@ static void check_bpffs(const struct options *o, struct finding *f)
 
 static void check_loopback(const struct options *o, struct finding *f)
 {
-	struct ifreq r = {.ifr_name = "lo"};
-	int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-	bool up = fd >= 0 && ioctl(fd, SIOCGIFFLAGS, &r) == 0 && (r.ifr_flags & IFF_UP);
+	struct netns ns;
+	struct err err;
 
-	if (fd >= 0)
-		close(fd);
-	if (up)
+	if (netns_read(&ns, &err) && ns.loopback)
 		say(f, GOOD, NULL, "loopback is up");
 	else
 		say(f, BAD, "ip link set lo up", "loopback is down in this network namespace");

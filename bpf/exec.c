@@ -40,7 +40,11 @@ static bool step_describe(struct job *j, struct err *err)
 		return err_set(err, ERR_INVALID, "no command: weft-capture exec [options] -- weft-proxy");
 	if (j->o->v[OPT_TOKEN_FILE] && j->o->v[OPT_JOIN_TOKEN_FILE])
 		return err_set(err, ERR_INVALID, "--token-file and --join-token-file are the same; give one");
-	return spec_read(j->o, &j->spec, err) && netns_read(&j->netns, err);
+	if (!spec_read(j->o, &j->spec, err) || !netns_read(&j->netns, err))
+		return false;
+	return j->netns.loopback ||
+	       err_set(err, ERR_UNSUPPORTED,
+		       "loopback is down in this network namespace; bring it up: ip link set lo up");
 }
 
 /* The join token's text; read now, since the file need not be readable for the proxy. */

@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/file.h>
+#include <sys/ioctl.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/vfs.h>
@@ -278,6 +279,17 @@ static bool can_bind_v6_loopback(void)
 	return ok;
 }
 
+static bool loopback_is_up(void)
+{
+	struct ifreq r = {.ifr_name = "lo"};
+	int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	bool up = fd >= 0 && ioctl(fd, SIOCGIFFLAGS, &r) == 0 && (r.ifr_flags & IFF_UP);
+
+	if (fd >= 0)
+		close(fd);
+	return up;
+}
+
 bool netns_read(struct netns *ret, struct err *err)
 {
 	socklen_t len = sizeof(ret->cookie);
@@ -296,5 +308,6 @@ bool netns_read(struct netns *ret, struct err *err)
 	ret->ino = (uint32_t)st.st_ino;
 	own_addresses(ret);
 	ret->ipv6 = can_bind_v6_loopback();
+	ret->loopback = loopback_is_up();
 	return true;
 }

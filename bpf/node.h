@@ -23,6 +23,7 @@ struct netns {
 	uint32_t ino;
 	struct ip addr4, addr6; /* own addresses outside loopback and link-local; len 0: none */
 	bool ipv6;              /* ::1 can be bound */
+	bool loopback;          /* lo is up: without it no captured connection arrives */
 };
 
 /* `make`: mounts bpffs and makes the pin folder when missing, and takes the lock (one weft-capture changes a node at a time; freed when

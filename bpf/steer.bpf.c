@@ -3,6 +3,8 @@
  * instance a network namespace, with that namespace's cookie and its own socket map. No listener means refused, never plaintext. */
 #include "bpf/maps.bpf.h"
 
+#define LOOPBACK_IFINDEX 1 /* in every network namespace */
+
 /* Of the namespace that this instance is attached to; set before loading. */
 const volatile __u64 weft_netns_cookie = 0;
 
@@ -53,6 +55,15 @@ static __always_inline bool is_introduced(struct bpf_sk_lookup *ctx, __u64 cooki
 	return note && note->kind == WEFT_KIND_CLIENT;
 }
 
+/* Between processes of this namespace. A destination on loopback must also have come in there: with route_localnet a neighbour can send to
+ * 127/8 from outside. (A source on loopback is not answered to the outside, so no connection comes of it.) */
+static __always_inline bool is_local(struct bpf_sk_lookup *ctx, const __u32 local[4], const __u32 remote[4])
+{
+	if (addr_is_loopback(local))
+		return ctx->ingress_ifindex == LOOPBACK_IFINDEX;
+	return addr_is_loopback(remote);
+}
+
 SEC("sk_lookup")
 int weft_steer(struct bpf_sk_lookup *ctx)
 {
@@ -69,7 +80,7 @@ int weft_steer(struct bpf_sk_lookup *ctx)
 		return SK_PASS;
 	ends(ctx, local, remote);
 	/* The proxy's own leg to the application, its outbound listeners, and what talks over loopback anyway. */
-	if (addr_is_loopback(local) || addr_is_loopback(remote) || ctx->local_port == WEFT_PORT_STATUS ||
+	if (is_local(ctx, local, remote) || ctx->local_port == WEFT_PORT_STATUS ||
 	    is_introduced(ctx, cookie, local, remote))
 		return SK_PASS;
 	if (port_has(w, cookie, ctx->local_port, WEFT_PORT_EXCLUDE_IN) ||

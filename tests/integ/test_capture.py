@@ -5,6 +5,8 @@ import json
 import os
 import socket
 import struct
+import subprocess
+import time
 
 import pytest
 from conftest import missing, need_tool, weft_program
@@ -516,10 +518,14 @@ def test_detach_restores_plain_connections(net, two_hosts, cap):
     kept.sendall(b"still through the proxies")
     assert kept.recv(100) == b"still through the proxies"
     assert cap.status()["workloads"] == []
+    ours = {p["id"] for p in cap.status()["programs"]}
     cap.run(None, "detach", "--all")
     assert not os.path.exists(cap.pins)
-    again = cap.run(a, "detach", check=False)
-    assert again.returncode == 1
+    need_tool("bpftool")
+    netns.wait_until(lambda: not ours & {p["id"] for p in json.loads(a.run(["bpftool", "prog", "show", "-j"]).stdout)},
+                     what="the kernel rid of every shared program")
+    assert cap.run(a, "detach", check=False).returncode == 1
+    assert cap.run(a, "detach", "--all").returncode == 0
 
 
 def test_a_host_without_ipv6_is_meshed(net, cap):
@@ -553,6 +559,114 @@ def test_it_works_inside_ip_netns_exec(two_hosts, cap):
     assert cap.workload("default-client")["proxyRunning"]
     p.kill()
     assert refused(a, b.ip4, 8080)
+
+
+def test_a_neighbour_cannot_come_in_by_way_of_127(two_hosts, cap):
+    """With route_localnet a host takes packets for 127/8 from the wire; they must not count as local."""
+    a, b = two_hosts
+    serve(b, "0.0.0.0")
+    for h in two_hosts:
+        h.run(["sysctl", "-qw", "net.ipv4.conf.all.route_localnet=1"])
+    a.run(["ip", "route", "del", "local", "127.0.0.0/8", "dev", "lo", "table", "local"])
+    a.run(["ip", "route", "add", "127.9.9.9/32", "via", b.ip4, "dev", "eth0", "src", a.ip4])
+    assert line(a.connect("127.9.9.9", 8080)).startswith(f"{a.ip4} "), "the way in exists without a mesh"
+    p = cap.mesh(b, "orders", mode="tell")
+    try:
+        with a.connect("127.9.9.9", 8080, timeout=2) as s:
+            s.settimeout(0.5)
+            s.recv(1)
+    except OSError:
+        pass
+    assert "in 127.9.9.9 8080" in p.output(), "the proxy decides about it"
+    p.kill()
+    assert refused(a, "127.9.9.9", 8080)
+    assert line(b.connect("127.9.9.9", 8080)), "what is local stays so"
+
+
+def test_fast_open_is_not_a_way_out(two_hosts, cap):
+    a, b = two_hosts
+    serve(b)
+    a.run(["sysctl", "-qw", "net.ipv4.tcp_fastopen=0x605"])  # send data without asking for a cookie
+    cap.mesh(a, "client", mode="tell")
+    with a.inside():
+        s = socket.socket()
+    s.settimeout(5)
+    s.sendto(b"data with the SYN", socket.MSG_FASTOPEN, (b.ip4, 8080))
+    assert line(s) == f"{b.ip4} 8080"
+
+
+def test_many_workloads_start_at_once(net, cap):
+    hosts = [net.host(f"h{i}") for i in range(6)]
+    started = [cap.start(h, f"w{i}", [netns.PYTHON, "-u", "-c", capture.DUMMY, "tell"]) for i, h in enumerate(hosts)]
+    for p in started:
+        p.wait_output("^serving", 30)
+    assert [line(h.connect("10.98.0.1", 80)) for h in hosts] == ["10.98.0.1 80"] * 6
+    assert len(cap.status()["workloads"]) == 6
+
+
+def test_a_command_that_cannot_run_leaves_it_closed(two_hosts, cap):
+    a, b = two_hosts
+    serve(b)
+    p = cap.start(b, "orders", ["/nonexistent/proxy"])
+    assert p.wait() == 1 and "/nonexistent/proxy cannot be run as UID 4800" in p.output()
+    assert refused(a, b.ip4, 8080)
+
+
+def test_a_namespace_without_loopback_is_refused_and_left_alone(two_hosts, cap):
+    p = cap.start(two_hosts[0], "client", ["true"], prefix=["unshare", "-n"])
+    assert p.wait() == 1 and "ip link set lo up" in p.output()
+    assert cap.status()["workloads"] == []
+
+
+def test_a_deadline_ends_the_capture_by_itself(two_hosts, cap):
+    """Nothing sets it yet, but it is in the ABI: boot time in ns, first field of the workload's row."""
+    a, b = two_hosts
+    need_tool("bpftool")
+    serve(b)
+    p = cap.mesh(a, "client", mode="tell")
+    cookie = int(cap.workload("default-client")["cookie"])
+    key = [f"{x:#04x}" for x in cookie.to_bytes(8, "little")]
+    table = ["bpftool", "map", "lookup", "pinned", f"{cap.pins}/workloads", "key", *key, "-j"]
+    value = bytes(int(x, 16) for x in json.loads(a.run(table).stdout)["value"])
+
+    def write(deadline):
+        raw = [f"{x:#04x}" for x in deadline.to_bytes(8, "little") + value[8:]]
+        a.run(["bpftool", "map", "update", "pinned", f"{cap.pins}/workloads", "key", *key, "value", *raw])
+
+    now = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+    write(now + 3600 * 10**9)
+    assert line(a.connect(b.ip4, 8080)) == f"{b.ip4} 8080"
+    write(now)
+    talk(a.connect(b.ip4, 8080))
+    assert p.alive()
+
+
+RIVAL = """
+#include <linux/bpf.h>
+#include <bpf/bpf_helpers.h>
+SEC("cgroup/connect4") int sock_lb_connect(struct bpf_sock_addr *ctx) { return 1; }
+char LICENSE[] SEC("license") = "GPL";
+"""
+
+
+def test_check_names_a_socket_load_balancer(two_hosts, cap):
+    a, _ = two_hosts
+    need_tool("bpftool", "clang")
+    source, obj, pin = f"{cap.dir}/rival.c", f"{cap.dir}/rival.o", f"/sys/fs/bpf/{cap.id}-rival"
+    with open(source, "w") as f:
+        f.write(RIVAL)
+    subprocess.run(["clang", "-O2", "-g", "-target", "bpf", "-idirafter", "/usr/include/x86_64-linux-gnu", "-c", source, "-o", obj], check=True)
+    cap.mesh(a, "client").kill()
+    assert "nothing else rewrites connect()" in cap.run(a, "check").stdout
+    subprocess.run(["bpftool", "prog", "load", obj, pin], check=True)
+    where = [netns.cgroup2_root(), "connect4", "pinned", pin]
+    try:
+        subprocess.run(["bpftool", "cgroup", "attach", *where, "multi"], check=True)
+        r = cap.run(a, "check")
+        assert "‼ other programs rewrite connect()" in r.stdout and "sock_lb_connect" in r.stdout
+    finally:
+        subprocess.run(["bpftool", "cgroup", "detach", *where], check=False)
+        os.unlink(pin)
 
 
 def test_multipath_tcp_is_not_a_way_out(two_hosts, cap):

@@ -595,22 +595,28 @@ static void h2_consumed(struct http_stream *base, size_t n)
 		h2_kick(s);
 }
 
-/* The owner lets go. Where everything was sent but the peer still sends, the answer leaves first, then RST (NO_ERROR). */
-static void let_go(struct h2_stream *st, uint32_t code)
+/* Where everything was sent but the peer still sends, the answer leaves first, then RST (NO_ERROR). */
+static void cut(struct h2_stream *st, uint32_t code)
 {
-	struct h2_session *s = h2_session_of(st);
-	st->attached = false;
-	st->over = true;
-	list_remove(&st->due);
 	if (code != NGHTTP2_NO_ERROR || !st->out_ended)
 		h2_stream_rst(st, code);
 	else if (!st->in_ended && st->out_left)
 		h2_stream_rst(st, NGHTTP2_NO_ERROR);
 	else
 		st->end_reset = true;
-	if (s->closed) /* its memory goes with the session */
-		return;
-	h2_stream_settle(st);
+}
+
+/* The owner lets go. */
+static void let_go(struct h2_stream *st, uint32_t code)
+{
+	bool lost = st->over || st->reset_due; /* its RST_STREAM, or a last answer, is on its way already */
+	st->attached = false;
+	st->over = true;
+	list_remove(&st->due);
+	if (!lost)
+		cut(st, code);
+	if (!h2_session_of(st)->closed) /* else its memory goes with the session */
+		h2_stream_settle(st);
 }
 
 static void h2_reset(struct http_stream *base, enum reason reason, bool unprocessed)

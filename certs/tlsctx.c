@@ -230,7 +230,6 @@ static bool harden(SSL_CTX *ctx)
 	       SSL_CTX_set1_groups_list(ctx, GROUPS) && SSL_CTX_set1_sigalgs_list(ctx, SIGNATURES);
 }
 
-/* Leaf, key and chain at once, in place of any that are there: new handshakes never see half of it. */
 static bool show(SSL_CTX *ctx, const struct credential *c)
 {
 	STACK_OF(X509) *rest = sk_X509_new_null();
@@ -240,20 +239,6 @@ static bool show(SSL_CTX *ctx, const struct credential *c)
 	bool ok = SSL_CTX_use_cert_and_key(ctx, credential_chain(c, 0), credential_key(c), rest, 1) == 1;
 	sk_X509_free(rest);
 	return ok;
-}
-
-bool tlsctx_renew(SSL_CTX *ctx, struct credential *c, struct err *err)
-{
-	struct tlsctx *t = SSL_CTX_get_ex_data(ctx, ctx_index);
-	MUST_BE(t, TLSCTX_MAGIC);
-	MUST(t->credential != NULL);
-	if (!show(ctx, c))
-		return ossl_err(err, ERR_TLS, "TLS context: renewing its certificate");
-	SSL_CTX_set1_cert_store(ctx, bundle_store(credential_bundle(c)));
-	struct credential *old = t->credential;
-	t->credential = credential_ref(c);
-	credential_unref(&old);
-	return true;
 }
 
 /* SSL_CTX_set_alpn_protos is the one function of OpenSSL here that answers 0 for success. */

@@ -417,6 +417,8 @@ static void stop(struct daemon *d)
 		talk_server_end_all(d->talks, STOPPING_TEXT);
 	if (d->push)
 		push_end_all(d->push, STOPPING_TEXT);
+	if (d->issue)
+		issue_calls_end(d->issue);
 	api_free(&d->api);
 	http_server_free(&d->pages);
 	grpc_server_free(&d->grpc);

@@ -537,48 +537,6 @@ START_TEST(two_roots_are_trusted_side_by_side_and_none_after_its_removal)
 }
 END_TEST
 
-START_TEST(a_renewed_context_shows_and_trusts_the_new_while_open_connections_go_on)
-{
-	struct pki next;
-	struct err err = {0};
-	pki_init(&next, PKI_TD);
-	struct pki_end c = {.ctx = ctx_of(CLIENT, "shop", "cart", NULL), .peer.expect = ORDERS};
-	struct pki_end s = {.ctx = ctx_of(SERVER, "shop", "orders", NULL)};
-	pki_handshake(&c, &s);
-	ck_assert_uint_eq(s.reads, 5);
-	struct credential *renewed = pki_credential(&next, "shop", "orders", true);
-	ck_assert_msg(tlsctx_renew(s.ctx, renewed, &err), "%s", err.text);
-	char buf[8];
-	ck_assert_int_eq(SSL_write(c.ssl, "again", 5), 5); /* the open one */
-	ck_assert_int_eq(SSL_read(s.ssl, buf, sizeof(buf)), 5);
-
-	struct credential *mine = pki_credential(&next, "shop", "cart", false);
-	struct pki_end c2 = {.ctx = tlsctx_client(mine, NULL, pki_arg_index(), &err), .peer.expect = ORDERS};
-	struct pki_end s2 = {.ctx = s.ctx};
-	SSL_CTX_up_ref(s.ctx);
-	pki_handshake(&c2, &s2);
-	ck_assert_msg(s2.done && s2.reads == 5, "%s / %s", c2.peer.err.text, s2.peer.err.text);
-	X509 *shown = SSL_get0_peer_certificate(c2.ssl);
-	ck_assert_int_eq(X509_cmp(shown, credential_chain(renewed, 0)), 0);
-	ck_assert_int_eq(sk_X509_num(SSL_get_peer_cert_chain(c2.ssl)), 3);
-	pki_end_done(&c2);
-	pki_end_done(&s2);
-
-	c2 = (struct pki_end){.ctx = ctx_of(CLIENT, "shop", "cart", NULL), .peer.expect = ORDERS}; /* of the old root */
-	s2 = (struct pki_end){.ctx = s.ctx};
-	SSL_CTX_up_ref(s.ctx);
-	pki_handshake(&c2, &s2);
-	assert_refused(&c2, &s2, "not signed by a trusted root", "old root");
-	pki_end_done(&c2);
-	pki_end_done(&s2);
-	credential_unref(&mine);
-	credential_unref(&renewed);
-	pki_end_done(&c);
-	pki_end_done(&s);
-	pki_done(&next);
-}
-END_TEST
-
 START_TEST(names_that_cannot_be_offered_are_an_error)
 {
 	struct credential *c = pki_credential(&pki, "shop", "cart", false);
@@ -619,7 +577,6 @@ Suite *tlsctx_suite(void)
 	tcase_add_test(tc, nothing_below_tls_1_3_is_spoken);
 	tcase_add_test(tc, nothing_can_be_resumed);
 	tcase_add_test(tc, two_roots_are_trusted_side_by_side_and_none_after_its_removal);
-	tcase_add_test(tc, a_renewed_context_shows_and_trusts_the_new_while_open_connections_go_on);
 	tcase_add_test(tc, names_that_cannot_be_offered_are_an_error);
 	suite_add_tcase(s, tc);
 	return s;

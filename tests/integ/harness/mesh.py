@@ -274,8 +274,8 @@ class Mesh(_Base):
     def weft(self, *args, input=None, check=True, host=None):
         """The CLI. A CompletedProcess with stdout and stderr apart."""
         h = host or self.control
-        r = subprocess.run(h.command([self.bin("weft"), "--config", self.config, *args]), input=input, text=True, timeout=60,
-                           stdout=subprocess.PIPE, stderr=subprocess.PIPE, env={**os.environ, **self.env()})
+        r = subprocess.run(h.command([self.bin("weft"), *args]), input=input, text=True, timeout=60, stdout=subprocess.PIPE,
+                           stderr=subprocess.PIPE, env={**os.environ, **self.env(), "WEFT_CONFIG": str(self.config)})
         if check and r.returncode:
             raise AssertionError(f"weft {args}: exit {r.returncode}\n{r.stdout}{r.stderr}")
         return r

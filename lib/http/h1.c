@@ -305,7 +305,8 @@ static void on_tx_room(void *ctx)
 	struct h1_stream *st = s->st;
 	MUST_BE(s, H1_MAGIC);
 	h1_progress(s);
-	if (st && !st->lost && st->base.ev->on_room)
+	bool sending = st && !st->lost && (st->tx == TX_LENGTH || st->tx == TX_CHUNKED || st->tx == TX_CLOSE);
+	if (sending && st->base.ev->on_room) /* the connection also tells that its end has left */
 		st->base.ev->on_room(st->base.ctx);
 }
 

@@ -108,7 +108,7 @@ struct codec_ops {
 	/* Closes the connection and frees the session after the turn. No callback follows. Nulls *s. */
 	void (*session_close)(struct http_session **s);
 	uint32_t (*open_streams)(const struct http_session *s);
-	struct conn *(*conn)(const struct http_session *s);
+	struct conn *(*conn)(const struct http_session *s); /* NULL once it is closed */
 };
 
 extern const struct codec_ops codec_h1; /* h1.c, RFC 9112 */

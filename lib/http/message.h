@@ -17,7 +17,8 @@ enum http_framing {
 	FRAMING_LENGTH,  /* content_length bytes */
 	FRAMING_CHUNKED, /* chunked, or HTTP/2 DATA without a length */
 	FRAMING_CLOSE,   /* HTTP/1 response until the connection closes */
-	FRAMING_TUNNEL,  /* after 101 or a 2xx to CONNECT: bytes until the end */
+	FRAMING_TUNNEL, /* after 101 or a 2xx to CONNECT: bytes until the end. Of a request: CONNECT or an upgrade; whether
+	                  * bytes follow or it has ended (on_end) is known once the final response was sent */
 };
 
 struct field {
@@ -42,7 +43,7 @@ struct message {
 	struct str method, scheme, authority, path; /* path: origin-form with query, "*", or empty for CONNECT */
 	struct str protocol;                        /* of Upgrade / :protocol; empty when none */
 	bool absolute_form;                         /* HTTP/1 request target was absolute: sent on as it came */
-	bool expect_continue;
+	bool expect_continue;                       /* "Expect: 100-continue"; the field itself stays in `fields` */
 	/* response */
 	uint16_t status;
 	struct str reason; /* phrase of HTTP/1, may be empty */

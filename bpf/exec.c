@@ -42,6 +42,11 @@ static bool step_describe(struct job *j, struct err *err)
 		return err_set(err, ERR_INVALID, "--token-file and --join-token-file are the same; give one");
 	if (!spec_read(j->o, &j->spec, err) || !netns_read(&j->netns, err))
 		return false;
+	if (j->netns.host)
+		return err_set(err, ERR_UNSUPPORTED,
+			       "this is the machine's own network namespace: everything on it, remote logins too, "
+			       "would be captured; "
+			       "run the workload and its proxy in a namespace of their own");
 	return j->netns.loopback ||
 	       err_set(err, ERR_UNSUPPORTED,
 		       "loopback is down in this network namespace; bring it up: ip link set lo up");

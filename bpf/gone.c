@@ -73,11 +73,25 @@ static bool next_ns(DIR *d, uint64_t *ret)
 	return false;
 }
 
+/* Only on proof: taking a living workload for dead would open it. The kernel says that the link's namespace is gone; or there is neither
+ * link nor row, which is what an exec leaves that was killed early. */
+static bool is_dead(const struct node *n, const struct maps *m, uint64_t cookie)
+{
+	char pin[NODE_PATH_MAX];
+	struct weft_workload w;
+	struct load_link link;
+
+	node_ns_path(n, cookie, "weft_steer", pin);
+	if (load_link_read(pin, &link))
+		return !link.attached;
+	return access(pin, F_OK) && errno == ENOENT && bpf_map_lookup_elem(m->fd[MAP_WORKLOADS], &cookie, &w) &&
+	       errno == ENOENT;
+}
+
 /* Calls gone_detach for the namespaces that have a folder, all or only the dead. */
 static bool detach_folders(const struct node *n, const struct maps *m, bool all, struct err *err)
 {
 	char path[NODE_PATH_MAX];
-	struct load_link link;
 	uint64_t cookie;
 	bool ok = true;
 	DIR *d;
@@ -85,8 +99,7 @@ static bool detach_folders(const struct node *n, const struct maps *m, bool all,
 	if (!path_join(path, "%s/ns", n->pins) || !(d = opendir(path)))
 		return true;
 	while (next_ns(d, &cookie)) {
-		node_ns_path(n, cookie, "weft_steer", path);
-		if (all || !load_link_read(path, &link) || !link.attached)
+		if (all || is_dead(n, m, cookie))
 			ok = gone_detach(n, m, cookie, err) && ok;
 	}
 	closedir(d);

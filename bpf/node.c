@@ -309,5 +309,6 @@ bool netns_read(struct netns *ret, struct err *err)
 	own_addresses(ret);
 	ret->ipv6 = can_bind_v6_loopback();
 	ret->loopback = loopback_is_up();
+	ret->host = access("/proc/sys/net/core/netdev_max_backlog", F_OK) == 0; /* shown in the first namespace only */
 	return true;
 }

@@ -618,6 +618,28 @@ def test_a_namespace_without_loopback_is_refused_and_left_alone(two_hosts, cap):
     assert cap.status()["workloads"] == []
 
 
+def test_the_machines_own_namespace_is_refused(cap):
+    if not os.path.exists("/proc/sys/net/core/netdev_max_backlog"):
+        missing("the tests do not run in the machine's own network namespace")
+    r = cap.run(None, *cap.argv("client", ["true"])[1:], check=False)
+    assert r.returncode == 1 and "machine's own network namespace" in r.stderr
+    assert not os.path.exists(cap.pins)
+
+
+def test_a_living_workload_is_never_taken_for_a_dead_one(two_hosts, cap):
+    """Its link cannot be read (here: there is none): it stays, closed."""
+    a, b = two_hosts
+    cap.mesh(a, "client").kill()
+    pin = f"{cap.pins}/ns/{cap.workload('default-client')['cookie']}/weft_steer"
+    os.unlink(pin)
+    cap.mesh(b, "orders")
+    assert cap.workload("default-client"), "another exec collected it"
+    with pytest.raises(ConnectionRefusedError):
+        a.connect(b.ip4, 8080)
+    cap.mesh(a, "client", mode="tell")
+    assert line(a.connect(b.ip4, 8080)) == f"{b.ip4} 8080" and os.path.exists(pin)
+
+
 def test_a_deadline_ends_the_capture_by_itself(two_hosts, cap):
     """Nothing sets it yet, but it is in the ABI: boot time in ns, first field of the workload's row."""
     a, b = two_hosts

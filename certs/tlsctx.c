@@ -27,6 +27,8 @@ struct tlsctx {
 	uint8_t root_hash[SHA256_DIGEST_LENGTH];
 	int arg_index;
 	int64_t grace_s;
+	void (*on_refused)(void *arg, const struct err *why); /* NULL: nobody listens */
+	void *refused_arg;
 	unsigned char alpn[ALPN_WIRE_MAX]; /* wire format */
 	size_t alpn_len;
 };
@@ -71,6 +73,14 @@ const struct tls_peer *tlsctx_lapsed_peer(SSL *ssl)
 	pthread_once(&indexes_once, make_indexes);
 	const struct tls_peer *p = SSL_get_ex_data(ssl, peer_index);
 	return p && p->lapsed ? p : NULL;
+}
+
+void tlsctx_on_refused(SSL_CTX *ctx, void (*fn)(void *arg, const struct err *why), void *arg)
+{
+	struct tlsctx *t = SSL_CTX_get_ex_data(ctx, ctx_index);
+	MUST_BE(t, TLSCTX_MAGIC);
+	t->on_refused = fn;
+	t->refused_arg = arg;
 }
 
 void tlsctx_allow_lapsed(SSL_CTX *ctx, int64_t grace_s)
@@ -167,6 +177,8 @@ static int on_certificate(X509_STORE_CTX *store, void *arg)
 	}
 	peer->expect = NULL; /* theirs: it may be gone after the handshake */
 	bool ok = peer->verified || peer->lapsed;
+	if (!ok && t->on_refused)
+		t->on_refused(t->refused_arg, &peer->err);
 	if (!ok && X509_STORE_CTX_get_error(store) == X509_V_OK)
 		X509_STORE_CTX_set_error(store, X509_V_ERR_CERT_REJECTED);
 	return ok;

@@ -39,6 +39,9 @@ SSL_CTX *tlsctx_server_optional(struct credential *c, const char *const *alpn, i
 /* A client that has no certificate yet: trusts exactly the root whose SHA-256 stands in its join token (the member of the presented
  * chain that hashes to it and is self-signed becomes the root), and requires an identity `expect` in tls_peer. */
 SSL_CTX *tlsctx_bootstrap(const uint8_t root_hash[static 32], const char *const *alpn, int arg_index, struct err *err);
+/* Tells fn of every certificate that this context refuses, with what would stand in tls_peer.err: for servers whose connections have
+ * no tls_arg. Called within the handshake: fn logs and returns. */
+void tlsctx_on_refused(SSL_CTX *ctx, void (*fn)(void *arg, const struct err *why), void *arg);
 /* Lets certificates that expired at most grace_s ago through the handshake of this (server) context, for renewal only: tlsctx_peer()
  * is NULL for them, tls_peer.verified false, and only tlsctx_lapsed_peer() answers. */
 void tlsctx_allow_lapsed(SSL_CTX *ctx, int64_t grace_s);

@@ -192,6 +192,11 @@ static bool load_ca(struct daemon *d, struct err *err)
 	return d->ca != NULL;
 }
 
+static void log_refused(void *port, const struct err *why)
+{
+	event(EV_PEER_REFUSED, "to=\"%s\" why=\"%s\"", (const char *)port, why->text);
+}
+
 /* Makes a certificate and the contexts of both ports; on failure the former ones stay. */
 static bool renew_own(struct daemon *d, struct err *err)
 {
@@ -209,6 +214,8 @@ static bool renew_own(struct daemon *d, struct err *err)
 		credential_unref(&c);
 		return false;
 	}
+	tlsctx_on_refused(link, log_refused, "link");
+	tlsctx_on_refused(api, log_refused, "api");
 	tlsctx_allow_lapsed(link, (int64_t)d->o->renew_grace_s);
 	if (d->grpc)
 		grpc_server_set_tls(d->grpc, link);

@@ -9,8 +9,10 @@ and leaves that are wrong in one thing each.
         bad = pki.evil(name, ca, "shop", "orders")
         bad.says                                  # what a refusal must say ("" when TLS refuses before it is shown)
 """
+import contextlib
 import datetime
 import pathlib
+import sqlite3
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -74,6 +76,17 @@ class Authority:
         self.root_key, self.issuer_key = new_key(), new_key()
         self.root = self._ca_cert("root", self.root_key, None, None)
         self.issuer = self._ca_cert("issuer", self.issuer_key, self.root, self.root_key, path_length=0)
+
+    @classmethod
+    def of_store(cls, path):
+        """The authority of a weftd, out of its store: so that wrong leaves are signed by the right one."""
+        with contextlib.closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as db:
+            meta = dict(db.execute("SELECT key, value FROM meta"))
+        ca = cls.__new__(cls)
+        ca.trust_domain = bytes(meta["trust_domain"]).decode()
+        ca.root, ca.issuer = (x509.load_der_x509_certificate(meta[f"ca_{k}_cert"]) for k in ("root", "issuer"))
+        ca.root_key, ca.issuer_key = (serialization.load_der_private_key(meta[f"ca_{k}_key"], None) for k in ("root", "issuer"))
+        return ca
 
     @property
     def roots(self):

@@ -287,6 +287,31 @@ START_TEST(a_client_without_certificate_is_refused_where_one_is_required)
 }
 END_TEST
 
+static void note(void *arg, const struct err *why)
+{
+	*(struct err *)arg = *why;
+}
+
+START_TEST(a_server_without_tls_peer_still_hears_whom_it_refused)
+{
+	static const struct pki_leaf two = {
+	    "two", "", .uris = {{ORDERS, sizeof(ORDERS) - 1}, {OTHER, sizeof(OTHER) - 1}}, .uris_n = 2};
+	struct pki_evil evil;
+	struct err heard = {0};
+	pki_evil(&pki, &foreign, &two, &evil);
+	struct pki_end c = {.ctx = pki_evil_ctx(&evil, false)};
+	struct pki_end s = {.ctx = ctx_of(OPTIONAL, "weft-system", "weftd", NULL), .no_peer = true};
+	tlsctx_on_refused(s.ctx, note, &heard);
+	pki_handshake(&c, &s);
+	ck_assert(!s.done && s.reads == 0);
+	ck_assert_uint_eq(heard.code, ERR_IDENTITY);
+	ck_assert_ptr_nonnull(strstr(heard.text, "2 URI SANs"));
+	pki_end_done(&c);
+	pki_end_done(&s);
+	pki_evil_done(&evil);
+}
+END_TEST
+
 START_TEST(where_it_is_optional_a_certificate_is_still_verified)
 {
 	struct pki_end c = {.ctx = pki_evil_ctx(NULL, false)};
@@ -569,6 +594,7 @@ Suite *tlsctx_suite(void)
 	tcase_add_loop_test(tc, certificates_made_the_same_way_without_a_fault_are_accepted, 0, (int)ARRAY_LEN(goods));
 	tcase_add_test(tc, a_certificate_list_over_16_kib_is_refused);
 	tcase_add_test(tc, a_client_without_certificate_is_refused_where_one_is_required);
+	tcase_add_test(tc, a_server_without_tls_peer_still_hears_whom_it_refused);
 	tcase_add_test(tc, where_it_is_optional_a_certificate_is_still_verified);
 	tcase_add_test(tc, within_the_grace_an_expired_certificate_is_let_in_for_renewal_only);
 	tcase_add_test(tc, a_joining_proxy_trusts_exactly_the_root_of_its_token);

@@ -2,7 +2,7 @@
 /* document.c: files, directories and standard input as a list of documents. */
 #include "control/document.h"
 
-#include "control/yaml_in.h"
+#include "control/document_yaml.h"
 #include "lib/json.h"
 #include "lib/mem.h"
 

@@ -9,6 +9,7 @@
 #include <string.h>
 
 #define ROWS_MAX 64
+#define ENV_MAX  16384 /* bytes of all lists in the environment */
 
 struct reading {
 	const struct option *rows;
@@ -114,7 +115,14 @@ static bool read_env(struct reading *r, size_t i)
 		return store(r, i, value);
 	if (o->type == OPTION_FLAG)
 		return strcmp(value, "1") != 0 || store(r, i, NULL);
-	char *copy = mem_strdup(value), *rest = copy, *item;
+	/* The items are handed out as pointers that live as long as the program. */
+	static char kept[ENV_MAX];
+	static size_t used;
+	size_t len = strlen(value) + 1;
+	if (len > sizeof(kept) - used)
+		return err_set(r->err, ERR_INVALID, "%s: too long", o->env);
+	char *rest = memcpy(kept + used, value, len), *item;
+	used += len;
 	while ((item = strsep(&rest, ",")))
 		if (*item && !store(r, i, item))
 			return false;

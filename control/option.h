@@ -29,7 +29,7 @@ struct option {
 };
 
 /* Fills `to` from argv[0..argc) and the environment; the words that are no options stay in *ret_words (pointers into argv; "--"
- * ends the options). ERR_INVALID names the option and the nearest. `text` of an environment's list is kept for ever. */
+ * ends the options). ERR_INVALID names the option and the nearest.  */
 bool options_read(const struct option *rows, size_t n, int argc, char **argv, void *to, struct option_list *ret_words,
 		  struct err *err);
 void options_help(FILE *out, const struct option *rows, size_t n);

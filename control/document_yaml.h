@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* yaml_in.h: from libyaml's events to JSON trees, for document.c alone. */
-#ifndef WEFT_CONTROL_YAML_IN_H
-#define WEFT_CONTROL_YAML_IN_H
+/* document_yaml.h: from libyaml's events to JSON trees, for document.c alone. */
+#ifndef WEFT_CONTROL_DOCUMENT_YAML_H
+#define WEFT_CONTROL_DOCUMENT_YAML_H
 
 #include "lib/err.h"
 #include "lib/str.h"

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* yaml_in.c: a stack of open collections, at most DOCUMENT_DEPTH_MAX, filled from libyaml's events: no recursion, no tree
+/* document_yaml.c: a stack of open collections, at most DOCUMENT_DEPTH_MAX, filled from libyaml's events: no recursion, no tree
  * of libyaml's own, no alias ever expanded. */
-#include "control/yaml_in.h"
+#include "control/document_yaml.h"
 
 #include "control/document.h"
 #include "lib/mem.h"

@@ -94,6 +94,7 @@ static enum h1_tx plan_response(struct h1_stream *st, const struct message *m, b
 	bool head = str_is(request->method, "HEAD");
 	bool none = head || !http_status_has_body(m->status);
 	bool old = request->version == HTTP_1_0 || m->version == HTTP_1_0;
+	bool until_close = old || (m->framing == FRAMING_CLOSE && m->close); /* as the application said it */
 	enum h1_tx tx = TX_DROP;
 	plan->http_1_0 = m->version == HTTP_1_0;
 	plan->content_length = m->content_length;
@@ -105,8 +106,8 @@ static enum h1_tx plan_response(struct h1_stream *st, const struct message *m, b
 		plan->content_length = 0;
 		tx = TX_LENGTH;
 	} else if (!none) {
-		plan->chunked = !old;
-		tx = old ? TX_CLOSE : TX_CHUNKED;
+		plan->chunked = !until_close;
+		tx = until_close ? TX_CLOSE : TX_CHUNKED;
 	}
 	/* a body that nobody will read to its end, or of which it is not known whether it comes */
 	bool unread = st->rx == RX_BODY && (end || (request->expect_continue && !st->sent_100));

@@ -208,6 +208,10 @@ static void answer_streamed(struct http_stream *st, enum http_version version)
 	message_init(&m, &own.arena, false);
 	m.status = 200;
 	m.version = version;
+	if (str_is(own.m->path, "/until-close")) {
+		m.framing = FRAMING_CLOSE;
+		m.close = true;
+	}
 	codec_h1.send_head(st, &m, false);
 	codec_h1.send_body(st, STR("ab"));
 	codec_h1.send_body(st, STR("cde"));
@@ -227,7 +231,7 @@ static void tunnel_open(struct http_stream *st, uint16_t status)
 static void server_reply(void)
 {
 	struct str path = own.m->path;
-	if (str_is(path, "/chunked"))
+	if (str_is(path, "/chunked") || str_is(path, "/until-close"))
 		answer_streamed(own.st, HTTP_1_1);
 	else if (str_is(path, "/old-streamed"))
 		answer_streamed(own.st, HTTP_1_0);
@@ -409,6 +413,8 @@ static const struct server_row server_rows[] = {
      "HTTP/1.0 200 Fine\r\n" OK_FIELDS "Connection: keep-alive\r\n" OK_BODY},
     {"streams an answer of HTTP/1.0 until it closes", S("GET /old-streamed" H "\r\n"), false, true,
      "head(GET a/old-streamed) end closed(ok) ", "HTTP/1.0 200 OK\r\nConnection: close\r\n\r\nabcde"},
+    {"an answer that lasted until its connection closed does so here", S("GET /until-close" H "\r\n"), false, true,
+     "head(GET a/until-close) end closed(ok) ", "HTTP/1.1 200 OK\r\nConnection: close\r\n\r\nabcde"},
     {"a client that ended its side gets its answer", S("GET /" H "\r\n"), true, true, "head(GET a/) end closed(ok) ",
      FINE},
     {"a client that ended its side gets all its answers", S("GET /" H "\r\nGET /2" H "\r\n"), true, true,

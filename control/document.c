@@ -68,7 +68,8 @@ static bool is_json(const char *name, struct str text)
 		return len > 5 && strcmp(name + len - 5, ".json") == 0;
 	while (i < text.len && strchr(" \t\r\n", text.p[i]) && text.p[i])
 		i++;
-	return i < text.len && text.p[i] == '{';
+	/* Several documents with "---" between them are YAML, whose superset of JSON reads them. */
+	return i < text.len && text.p[i] == '{' && memmem(text.p, text.len, "\n---", 4) == NULL;
 }
 
 bool documents_add_text(struct documents *d, const char *name, struct str text, struct err *err)

@@ -15,7 +15,7 @@ ALLOW(rt_sigaction) ALLOW(rt_sigprocmask) ALLOW(rt_sigreturn) ALLOW(rt_sigtimedw
 ALLOW(exit) ALLOW(exit_group) ALLOW(getpid) ALLOW(getppid) ALLOW(gettid) ALLOW(tgkill) ALLOW(uname) ALLOW(sysinfo) ALLOW(getrandom)
 ALLOW(getuid) ALLOW(geteuid) ALLOW(getgid) ALLOW(getegid) ALLOW(prctl) ALLOW(prlimit64) ALLOW(sched_yield)
 ALLOW(sched_getaffinity) ALLOW(set_robust_list) ALLOW(set_tid_address) ALLOW(clone) ALLOW(clone3) ALLOW(getrusage)
-ALLOW(openat) ALLOW(newfstatat) ALLOW(fstat) ALLOW(statx) ALLOW(fsync) ALLOW(fdatasync) ALLOW(ftruncate) ALLOW(renameat2)
+ALLOW(openat) ALLOW(newfstatat) ALLOW(fstat) ALLOW(statx) ALLOW(fsync) ALLOW(fdatasync) ALLOW(ftruncate) ALLOW(renameat2) ALLOW(renameat)
 ALLOW(unlinkat) ALLOW(mkdirat) ALLOW(fchmod) ALLOW(flock) ALLOW(getdents64) ALLOW(readlinkat) ALLOW(faccessat) ALLOW(getcwd)
 #ifdef __NR_rseq
 ALLOW(rseq)
@@ -26,8 +26,6 @@ ALLOW(faccessat2)
 #ifdef __x86_64__ /* calls that newer architectures have only in their *at form */
 ALLOW(open) ALLOW(stat) ALLOW(lstat) ALLOW(poll) ALLOW(epoll_wait) ALLOW(epoll_create) ALLOW(eventfd) ALLOW(pipe) ALLOW(dup2) ALLOW(rename)
 ALLOW(unlink) ALLOW(mkdir) ALLOW(chmod) ALLOW(access) ALLOW(readlink) ALLOW(time) ALLOW(arch_prctl) ALLOW(getrlimit) ALLOW(accept)
-#else
-ALLOW(renameat)
 #endif
 ALLOW_SUPERVISOR(execve) ALLOW_SUPERVISOR(wait4) ALLOW_SUPERVISOR(kill) ALLOW_SUPERVISOR(seccomp)
 #ifdef __x86_64__

@@ -6,6 +6,7 @@
 #include "lib/http/server.h"
 #include "lib/listener.h"
 #include "lib/mem.h"
+#include "proxy/link.h"
 #include "proxy/session.h"
 
 #include <stdlib.h>
@@ -41,6 +42,14 @@ static void page_live(struct admin *a, struct http_exchange *x)
 	reply_text(x, 200, "live\n");
 }
 
+static void not_registered(struct http_exchange *x, const char *why)
+{
+	struct buf out;
+	buf_init(&out, 0);
+	buf_printf(&out, "not ready: weftd does not register this workload: %s\n", why);
+	exchange_reply_buf(x, 503, "text/plain; charset=utf-8", &out);
+}
+
 static void page_ready(struct admin *a, struct http_exchange *x)
 {
 	if (a->draining)
@@ -49,6 +58,8 @@ static void page_ready(struct admin *a, struct http_exchange *x)
 		reply_text(x, 503, "not ready: no certificate yet (is weftd reachable, is the join token valid?)\n");
 	else if (!config_ready(a->p->config))
 		reply_text(x, 503, "not ready: no mesh configuration yet (is weftd reachable?)\n");
+	else if (a->p->link && link_refused(a->p->link))
+		not_registered(x, link_refused(a->p->link));
 	else
 		reply_text(x, 200, "ready\n");
 }

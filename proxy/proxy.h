@@ -12,6 +12,8 @@
 
 #define SESSIONS_MAX 20000 /* downstream connections; further ones are closed at once */
 
+struct link;
+
 struct proxy {
 	struct loop *loop;
 	struct config *config;
@@ -19,6 +21,7 @@ struct proxy {
 	struct mark *mark;
 	struct pool *pool;
 	struct stats *stats;
+	const struct link *link; /* NULL with -f */
 	const struct balance_ops *balance;
 	uint32_t balance_state;
 	struct http_limits limits;

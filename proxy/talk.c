@@ -93,6 +93,14 @@ static void on_beat(struct timer *timer)
 
 /* --- what weftd says --- */
 
+/* There is no call any more; another one after a back-off. */
+static void again(struct talk *t)
+{
+	timer_stop(&t->beat);
+	timer_start(&t->retry, t->backoff_ms / 2 + uplink_jitter(t->backoff_ms / 2));
+	t->backoff_ms = MIN(2 * t->backoff_ms, BACKOFF_MAX_MS);
+}
+
 static void take_registered(struct talk *t, const Weft__V1__Registered *r)
 {
 	char text[IP_TEXT_MAX] = "-";
@@ -140,6 +148,8 @@ static void take(struct talk *t, const Weft__V1__LinkDown *m)
 		break;
 	case WEFT__V1__LINK_DOWN__KIND_REFUSED:
 		take_refused(t, m->refused->reason);
+		grpc_cancel(&t->call); /* asked again later, by a new call */
+		again(t);
 		break;
 	case WEFT__V1__LINK_DOWN__KIND_HEARTBEAT_ACK:
 		t->acknowledged = MIN(m->heartbeat_ack->sequence, t->sequence);
@@ -171,8 +181,7 @@ static void on_end(void *ctx, struct grpc_call *call, enum grpc_status status, c
 		return;
 	if (status == GRPC_PERMISSION_DENIED || status == GRPC_INVALID_ARGUMENT)
 		take_refused(t, text && text[0] ? text : "refused without a reason");
-	timer_start(&t->retry, t->backoff_ms / 2 + uplink_jitter(t->backoff_ms / 2));
-	t->backoff_ms = MIN(2 * t->backoff_ms, BACKOFF_MAX_MS);
+	again(t);
 }
 
 static const struct grpc_call_events events = {.on_message = on_message, .on_end = on_end};

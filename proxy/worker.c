@@ -128,7 +128,7 @@ static bool configure(struct worker *w, struct err *err)
 	    .on_credential = keep_credential,
 	    .ctx = w,
 	};
-	w->link = link_new(&cfg, err);
+	p->link = w->link = link_new(&cfg, err);
 	return w->link != NULL;
 }
 

@@ -13,6 +13,10 @@
 static uint32_t h2_room(const struct http_session *base);
 static size_t h2_send_room(const struct http_stream *base);
 
+/* Beside nghttp2's own. A stream's buffers come and go with its bytes. */
+_Static_assert(sizeof(struct h2_session) <= 1536, "an idle connection stays small");
+_Static_assert(sizeof(struct h2_stream) <= 512, "a hundred streams stay small");
+
 /* --- streams --- */
 
 struct h2_stream *h2_stream_new(struct h2_session *s, int32_t id)
@@ -25,6 +29,7 @@ struct h2_stream *h2_stream_new(struct h2_session *s, int32_t id)
 	list_init(&st->due);
 	list_push(&s->streams, &st->node);
 	s->n_streams++;
+	s->idle_at = 0;
 	buf_init(&st->out, H2_STREAM_MARK);
 	h2_window_init(&st->win, s->lim.window, s->lim.window_max);
 	st->progress_ms = h2_now(s);
@@ -236,12 +241,14 @@ static void pull(struct h2_session *s)
 static void tell_idle(struct h2_session *s)
 {
 	bool idle = s->n_streams == 0;
+	if (idle && !s->idle_at &&
+	    s->lim.idle_timeout_ms) { /* a stream that lasts less than a turn counts as use, too */
+		s->idle_at = h2_now(s) + s->lim.idle_timeout_ms;
+		h2_time_arm(s);
+	}
 	if (idle == s->idle_told)
 		return;
 	s->idle_told = idle;
-	if (idle && s->lim.idle_timeout_ms)
-		s->idle_at = h2_now(s) + s->lim.idle_timeout_ms;
-	h2_time_arm(s);
 	if (s->base.ev->on_idle)
 		s->base.ev->on_idle(s->base.ctx, idle);
 }

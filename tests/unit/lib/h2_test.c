@@ -339,6 +339,26 @@ START_TEST(idle_streams_and_connections_end)
 }
 END_TEST
 
+START_TEST(a_connection_in_use_is_not_idle)
+{
+	struct http_limits lim = http_limits_default;
+	struct world w;
+	struct call c;
+	lim.idle_timeout_ms = 200;
+	world_pair(&w, &lim, &lim);
+	for (int i = 0; i < 10; i++) {
+		call_start(&w, &c, "GET", "/sum", 0);
+		ck_assert(until(&w, is_over, &c));
+		ck_assert(c.ended);
+		call_done(&c);
+		run_ms(&w, 50);
+	}
+	ck_assert(!w.client_draining && !w.server_draining);
+	ck_assert(until(&w, both_gone, &w));
+	world_done(&w);
+}
+END_TEST
+
 START_TEST(an_old_connection_drains)
 {
 	struct http_limits lim = http_limits_default;
@@ -456,6 +476,7 @@ Suite *h2_suite(void)
 	tcase_add_test(t, a_draining_client_closes_after_its_last_stream);
 	tcase_add_test(t, a_lost_connection_resets_every_stream);
 	tcase_add_test(t, idle_streams_and_connections_end);
+	tcase_add_test(t, a_connection_in_use_is_not_idle);
 	tcase_add_test(t, an_old_connection_drains);
 	tcase_add_test(t, a_window_grows_with_its_reader_and_within_the_budget);
 	tcase_add_test(t, streams_are_refused_unprocessed_when_the_budget_is_spent);

@@ -32,7 +32,7 @@ static size_t clamp(int printed, size_t room)
 	return MIN((size_t)printed, room - 1);
 }
 
-bool (err_set)(struct err *err, enum err_code code, const char *fmt, ...)
+bool(err_set)(struct err *err, enum err_code code, const char *fmt, ...)
 {
 	char wide[WIDE];
 	va_list ap;
@@ -47,7 +47,7 @@ bool (err_set)(struct err *err, enum err_code code, const char *fmt, ...)
 	return false;
 }
 
-bool (err_errno)(struct err *err, const char *fmt, ...)
+bool(err_errno)(struct err *err, const char *fmt, ...)
 {
 	int saved = errno;
 	char wide[WIDE], why[128];
@@ -66,7 +66,7 @@ bool (err_errno)(struct err *err, const char *fmt, ...)
 	return false;
 }
 
-bool (err_prefix)(struct err *err, const char *fmt, ...)
+bool(err_prefix)(struct err *err, const char *fmt, ...)
 {
 	char wide[WIDE];
 	va_list ap;

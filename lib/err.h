@@ -28,9 +28,21 @@ bool err_errno(struct err *err, const char *fmt, ...) PRINTF_LIKE(2, 3);
 /* Puts "prefix: " before the text that is there: each layer says its place. Returns false. */
 bool err_prefix(struct err *err, const char *fmt, ...) PRINTF_LIKE(2, 3);
 /* They return false, and the compiler may know it: values that are only set on success are then never "maybe unset". */
-#define err_set(...)    ({ (err_set)(__VA_ARGS__); false; })
-#define err_errno(...)  ({ (err_errno)(__VA_ARGS__); false; })
-#define err_prefix(...) ({ (err_prefix)(__VA_ARGS__); false; })
+#define err_set(...)                    \
+	({                              \
+		(err_set)(__VA_ARGS__); \
+		false;                  \
+	})
+#define err_errno(...)                    \
+	({                                \
+		(err_errno)(__VA_ARGS__); \
+		false;                    \
+	})
+#define err_prefix(...)                    \
+	({                                 \
+		(err_prefix)(__VA_ARGS__); \
+		false;                     \
+	})
 const char *err_code_text(enum err_code code);
 
 #endif

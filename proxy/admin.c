@@ -135,8 +135,9 @@ static void serve(struct admin *a, bool admin, struct http_exchange *x)
 	if (known)
 		reply_text(x, 405, "the method is not allowed here\n");
 	else
-		reply_text(x, 404, admin ? "no such page: /live /ready /metrics /config /connections /log-level\n"
-		                         : "no such page: /live /ready /metrics\n");
+		reply_text(x, 404,
+			   admin ? "no such page: /live /ready /metrics /config /connections /log-level\n"
+				 : "no such page: /live /ready /metrics\n");
 }
 
 static void on_status(void *ctx, struct http_exchange *x)
@@ -158,7 +159,8 @@ struct admin *admin_new(struct proxy *p, int status_fd, int admin_fd)
 {
 	struct admin *a = NEW(struct admin);
 	a->p = p;
-	struct http_server_cfg cfg = {.body_max = BODY_MAX, .connections_max = STATUS_CONNS, .on_request = on_status, .ctx = a};
+	struct http_server_cfg cfg = {
+	    .body_max = BODY_MAX, .connections_max = STATUS_CONNS, .on_request = on_status, .ctx = a};
 	a->status_server = http_server_new(p->loop, &cfg);
 	cfg.connections_max = ADMIN_CONNS;
 	cfg.on_request = on_admin;

@@ -55,7 +55,9 @@ static bool set_ports(struct args *a, const char *v, struct err *err)
 		if (!str_to_u64(number, 65535, &port) || port == 0)
 			return err_set(err, ERR_INVALID, "\"" STR_FMT "\" is not a port (1 to 65535)", STR_ARG(number));
 		if (!protocol_parse(proto, &p.protocol))
-			return err_set(err, ERR_INVALID, "\"" STR_FMT "\" is not a protocol (http, http2, grpc, tcp, tls)", STR_ARG(proto));
+			return err_set(err, ERR_INVALID,
+				       "\"" STR_FMT "\" is not a protocol (http, http2, grpc, tcp, tls)",
+				       STR_ARG(proto));
 		if (a->options.n_ports == OPTIONS_PORTS_MAX)
 			return err_set(err, ERR_LIMIT, "more than %d ports", OPTIONS_PORTS_MAX);
 		p.port = (uint16_t)port;
@@ -72,7 +74,9 @@ static bool set_control(struct args *a, const char *v, struct err *err)
 	while (rest.len > 0) {
 		str_cut(rest, ',', &one, &rest);
 		if (!addr_parse(one, &addr))
-			return err_set(err, ERR_INVALID, "\"" STR_FMT "\" is not an address (10.0.0.1:4810 or [fd00::1]:4810)", STR_ARG(one));
+			return err_set(err, ERR_INVALID,
+				       "\"" STR_FMT "\" is not an address (10.0.0.1:4810 or [fd00::1]:4810)",
+				       STR_ARG(one));
 		if (a->options.n_control == OPTIONS_CONTROL_MAX)
 			return err_set(err, ERR_LIMIT, "more than %d addresses", OPTIONS_CONTROL_MAX);
 		a->options.control[a->options.n_control++] = mem_strndup(one.p, one.len);
@@ -213,7 +217,8 @@ bool args_parse(int argc, char **argv, struct args *ret, struct err *err)
 	if (a.what == ARGS_TEST && a.options.file == NULL)
 		return err_set(err, ERR_INVALID, "-t tests a file: weft-proxy -t -f FILE");
 	if (a.what == ARGS_RUN && a.options.file == NULL && a.options.instance == NULL)
-		return err_set(err, ERR_INVALID, "--name is missing: the name of this workload (or -f FILE to run without weftd)");
+		return err_set(err, ERR_INVALID,
+			       "--name is missing: the name of this workload (or -f FILE to run without weftd)");
 	*ret = a;
 	return true;
 }
@@ -222,7 +227,8 @@ void args_help(void)
 {
 	printf("weft-proxy: the sidecar of the Weft mesh. Start it through weft-capture:\n"
 	       "  weft-capture exec --name NAME [options] -- weft-proxy\n"
-	       "  weft-proxy -t -f FILE     check a configuration file and exit\n\noptions (each also from the environment):\n");
+	       "  weft-proxy -t -f FILE     check a configuration file and exit\n\noptions (each also from the "
+	       "environment):\n");
 	for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
 		char flag[64];
 		if (rows[i].letter != 0)
@@ -231,6 +237,6 @@ void args_help(void)
 			snprintf(flag, sizeof(flag), "    --%s %s", rows[i].flag, rows[i].arg);
 		printf("  %-34s %s [%s]\n", flag, rows[i].help, rows[i].env);
 	}
-	printf("  %-34s check the file of -f and exit\n  %-34s this text\n  %-34s the version\n", "-t, --test", "-h, --help",
-	       "-V, --version");
+	printf("  %-34s check the file of -f and exit\n  %-34s this text\n  %-34s the version\n", "-t, --test",
+	       "-h, --help", "-V, --version");
 }

@@ -77,7 +77,8 @@ static enum detected tls(struct str first)
 			return DETECT_TLS;
 		bool whole = take_vector(&r, 2, &fragment);
 		if (!whole)
-			fragment = length.left > 2 ? (struct reader){length.p + 2, length.left - 2} : (struct reader){NULL, 0};
+			fragment =
+			    length.left > 2 ? (struct reader){length.p + 2, length.left - 2} : (struct reader){NULL, 0};
 		if (have + fragment.left > sizeof(hello))
 			return DETECT_TLS;
 		if (fragment.left > 0)

@@ -44,13 +44,18 @@ bool handover_take(struct handover *ret, struct err *err)
 		uint64_t fd;
 		str_cut(rest, ',', &one, &rest);
 		if (!str_cut(one, ':', &name, &number) || !str_to_u64(number, 1 << 20, &fd))
-			return err_set(err, ERR_INVALID, "%s: \"" STR_FMT "\" is not name:number", WEFT_ENV_FDS, STR_ARG(one));
+			return err_set(err, ERR_INVALID, "%s: \"" STR_FMT "\" is not name:number", WEFT_ENV_FDS,
+				       STR_ARG(one));
 		if (fcntl((int)fd, F_GETFD) < 0)
-			return err_set(err, ERR_INVALID, "%s: descriptor %d (" STR_FMT ") is not open: start the proxy through "
-			                                 "weft-capture exec", WEFT_ENV_FDS, (int)fd, STR_ARG(name));
+			return err_set(err, ERR_INVALID,
+				       "%s: descriptor %d (" STR_FMT ") is not open: start the proxy through "
+				       "weft-capture exec",
+				       WEFT_ENV_FDS, (int)fd, STR_ARG(name));
 		if (!put(&h, name, (int)fd))
-			return err_set(err, ERR_INVALID, "%s: \"" STR_FMT "\" is not a descriptor that this version knows, or there "
-			                                 "are too many", WEFT_ENV_FDS, STR_ARG(name));
+			return err_set(err, ERR_INVALID,
+				       "%s: \"" STR_FMT "\" is not a descriptor that this version knows, or there "
+				       "are too many",
+				       WEFT_ENV_FDS, STR_ARG(name));
 	}
 	*ret = h;
 	return true;
@@ -62,7 +67,7 @@ void handover_text(const struct handover *h, char *out, size_t out_size)
 		const char *name;
 		int fd;
 	} single[] = {{"status", h->status}, {"admin", h->admin}, {"token", h->token},
-	              {"join", h->join},     {"super", h->super}, {"credential", h->credential}};
+		      {"join", h->join},     {"super", h->super}, {"credential", h->credential}};
 	size_t n = 0;
 	out[0] = '\0';
 	for (unsigned i = 0; i < h->n_out; i++)
@@ -71,7 +76,8 @@ void handover_text(const struct handover *h, char *out, size_t out_size)
 		n += (size_t)snprintf(out + n, out_size - n, "%sin:%d", n ? "," : "", h->in[i]);
 	for (size_t i = 0; i < ARRAY_LEN(single); i++)
 		if (single[i].fd >= 0)
-			n += (size_t)snprintf(out + n, out_size - n, "%s%s:%d", n ? "," : "", single[i].name, single[i].fd);
+			n += (size_t)snprintf(out + n, out_size - n, "%s%s:%d", n ? "," : "", single[i].name,
+					      single[i].fd);
 	MUST(n < out_size);
 }
 
@@ -80,7 +86,8 @@ bool handover_read(int fd, void *out, size_t max, size_t *ret_len, struct err *e
 	size_t have = 0;
 	for (;;) {
 		char extra;
-		ssize_t n = have < max ? pread(fd, (char *)out + have, max - have, (off_t)have) : pread(fd, &extra, 1, (off_t)have);
+		ssize_t n = have < max ? pread(fd, (char *)out + have, max - have, (off_t)have)
+				       : pread(fd, &extra, 1, (off_t)have);
 		if (n < 0 && errno == EINTR)
 			continue;
 		if (n < 0)
@@ -117,7 +124,8 @@ bool handover_send(int sock, int fd, struct err *err)
 		char b[CMSG_SPACE(sizeof(int))];
 		struct cmsghdr align;
 	} control = {.b = {0}};
-	struct msghdr msg = {.msg_iov = &iov, .msg_iovlen = 1, .msg_control = control.b, .msg_controllen = sizeof(control.b)};
+	struct msghdr msg = {
+	    .msg_iov = &iov, .msg_iovlen = 1, .msg_control = control.b, .msg_controllen = sizeof(control.b)};
 	struct cmsghdr *c = CMSG_FIRSTHDR(&msg);
 	*c = (struct cmsghdr){.cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS, .cmsg_len = CMSG_LEN(sizeof(int))};
 	memcpy(CMSG_DATA(c), &fd, sizeof(fd));
@@ -134,11 +142,13 @@ int handover_receive(int sock)
 		char b[CMSG_SPACE(sizeof(int))];
 		struct cmsghdr align;
 	} control = {.b = {0}};
-	struct msghdr msg = {.msg_iov = &iov, .msg_iovlen = 1, .msg_control = control.b, .msg_controllen = sizeof(control.b)};
+	struct msghdr msg = {
+	    .msg_iov = &iov, .msg_iovlen = 1, .msg_control = control.b, .msg_controllen = sizeof(control.b)};
 	if (recvmsg(sock, &msg, MSG_CMSG_CLOEXEC | MSG_DONTWAIT) != 1)
 		return -1;
 	struct cmsghdr *c = CMSG_FIRSTHDR(&msg);
-	if (c == NULL || c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS || c->cmsg_len != CMSG_LEN(sizeof(int)))
+	if (c == NULL || c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS ||
+	    c->cmsg_len != CMSG_LEN(sizeof(int)))
 		return -1;
 	int fd;
 	memcpy(&fd, CMSG_DATA(c), sizeof(fd));

@@ -14,9 +14,9 @@ struct handover {
 	int out[HANDOVER_OUT_MAX]; /* outbound listeners; n_out of them */
 	int in[HANDOVER_IN_MAX];   /* inbound listeners */
 	unsigned n_out, n_in;
-	int status, admin;         /* listeners; -1: none */
-	int token, join;           /* memfds; -1: none */
-	int super, credential;     /* worker: socket to the supervisor, memfd of the last credential; -1: none */
+	int status, admin;     /* listeners; -1: none */
+	int token, join;       /* memfds; -1: none */
+	int super, credential; /* worker: socket to the supervisor, memfd of the last credential; -1: none */
 };
 
 /* From the environment variable; absent: all -1 and 0. A descriptor that is not open, or a name that is not known, is an error. */

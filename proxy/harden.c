@@ -44,7 +44,7 @@ static const int supervisor_calls[] = {
 #undef ALLOW_SUPERVISOR
 };
 
-#define HEAD_LEN 4
+#define HEAD_LEN   4
 #define FILTER_MAX (HEAD_LEN + 2 * (ARRAY_LEN(worker_calls) + ARRAY_LEN(supervisor_calls)) + 1)
 
 bool harden_process(struct err *err)

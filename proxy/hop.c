@@ -5,7 +5,7 @@
 
 #include "lib/buf.h"
 
-#define CASE_MAX 1024 /* bytes of the x-weft-case field; further exceptions lose their spelling, not their meaning */
+#define CASE_MAX                            1024 /* bytes of the x-weft-case field; further exceptions lose their spelling, not their meaning */
 
 #define HOP_FIELD(name, field, by, meaning) static const char F_##name[] = field;
 #include "proxy/hop.tbl.h"

@@ -34,9 +34,12 @@ void mark_free(struct mark **m)
 static bool refused(const char *what, struct err *err)
 {
 	if (errno == EPERM)
-		return err_set(err, ERR_DENIED, "the kernel refused to mark a socket (%s): the exemption token is not the one "
-		                                "of this workload; start the proxy through weft-capture exec", what);
-	return err_errno(err, "marking a socket (%s): is the capture attached to this cgroup? (weft-capture status)", what);
+		return err_set(err, ERR_DENIED,
+			       "the kernel refused to mark a socket (%s): the exemption token is not the one "
+			       "of this workload; start the proxy through weft-capture exec",
+			       what);
+	return err_errno(err, "marking a socket (%s): is the capture attached to this cgroup? (weft-capture status)",
+			 what);
 }
 
 bool mark_exempt(const struct mark *m, int fd, struct err *err)

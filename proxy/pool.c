@@ -40,11 +40,11 @@ struct upstream {
 	uint32_t magic;
 	struct list node;
 	struct pool_key *key;
-	struct conn *conn;            /* until the codec takes it */
+	struct conn *conn; /* until the codec takes it */
 	struct http_session *session;
 	const struct codec_ops *ops;
-	struct tls_peer *peer;        /* HOP_MESH */
-	uint64_t idle_since_ms;       /* 0: busy */
+	struct tls_peer *peer;  /* HOP_MESH */
+	uint64_t idle_since_ms; /* 0: busy */
 	bool ready, draining;
 };
 
@@ -260,7 +260,7 @@ static void dial(struct pool_key *k)
 
 static struct upstream *with_room(struct pool_key *k)
 {
-	list_for_each(u, &k->conns, struct upstream, node)
+	list_for_each (u, &k->conns, struct upstream, node)
 		if (u->ready && !u->draining && u->session != NULL && u->ops->room(u->session) > 0)
 			return u;
 	return NULL;
@@ -280,7 +280,8 @@ static void serve(struct task *t)
 	}
 	while (k->n_waiters > room_to_come(k) && k->n_conns < POOL_CONNS_MAX) {
 		if (k->hop == HOP_MESH && identity_client(k->pool->cfg.identity) == NULL) {
-			static const struct err none = {.code = ERR_IDENTITY, .text = "this proxy has no certificate yet"};
+			static const struct err none = {.code = ERR_IDENTITY,
+							.text = "this proxy has no certificate yet"};
 			fail_waiters(k, 0, REASON_NOT_READY, &none);
 			break;
 		}
@@ -292,7 +293,7 @@ static struct pool_key *key_of(struct pool *p, const struct endpoint *ep, enum h
 {
 	char addr[ADDR_TEXT_MAX], text[KEY_TEXT_MAX];
 	int n = snprintf(text, sizeof(text), "%s|%s|%s", hop_name(hop), addr_text(&ep->addr, addr),
-	                 hop == HOP_MESH ? ep->identity : "");
+			 hop == HOP_MESH ? ep->identity : "");
 	MUST(n > 0 && (size_t)n < sizeof(text));
 	struct map_node *found = map_get(&p->keys, str_make(text, (size_t)n));
 	if (found != NULL)
@@ -323,8 +324,8 @@ static void refuse(struct task *t)
 	}
 }
 
-void pool_acquire(struct pool *p, const struct permit *permit, const struct endpoint *ep, enum hop hop, const char *service,
-                  struct pool_waiter *w)
+void pool_acquire(struct pool *p, const struct permit *permit, const struct endpoint *ep, enum hop hop,
+		  const char *service, struct pool_waiter *w)
 {
 	MUST(permit != NULL && permit->policy != NULL && w->key == NULL);
 	MUST(hop != HOP_MESH || ep->identity != NULL);
@@ -365,11 +366,9 @@ static void sweep(struct timer *t)
 {
 	struct pool *p = CONTAINER_OF(t, struct pool, sweep);
 	uint64_t now = loop_now_ms(p->cfg.loop);
-	map_for_each(n, &p->keys)
-	{
+	map_for_each (n, &p->keys) {
 		struct pool_key *k = CONTAINER_OF(n, struct pool_key, node);
-		list_for_each_safe(u, &k->conns, struct upstream, node)
-		{
+		list_for_each_safe (u, &k->conns, struct upstream, node) {
 			bool idle = u->ready && u->idle_since_ms != 0;
 			if (idle && (u->draining || p->draining || now - u->idle_since_ms >= POOL_IDLE_MS))
 				drop(u);
@@ -409,11 +408,10 @@ void pool_free(struct pool **pp)
 	MUST(list_empty(&p->refused));
 	timer_stop(&p->sweep);
 	task_cancel(&p->refuse);
-	map_for_each(n, &p->keys)
-	{
+	map_for_each (n, &p->keys) {
 		struct pool_key *k = CONTAINER_OF(n, struct pool_key, node);
 		MUST(list_empty(&k->waiters));
-		list_for_each_safe(u, &k->conns, struct upstream, node)
+		list_for_each_safe (u, &k->conns, struct upstream, node)
 			drop(u);
 		key_free(k);
 	}
@@ -429,22 +427,22 @@ size_t pool_conns(const struct pool *p)
 static json_t *dump_conn(const struct upstream *u)
 {
 	return json_pack("{s:b, s:b, s:I, s:b}", "ready", u->ready, "draining", u->draining, "streams",
-	                 (json_int_t)(u->session != NULL ? u->ops->open_streams(u->session) : 0), "idle", u->idle_since_ms != 0);
+			 (json_int_t)(u->session != NULL ? u->ops->open_streams(u->session) : 0), "idle",
+			 u->idle_since_ms != 0);
 }
 
 json_t *pool_dump(const struct pool *p)
 {
 	json_t *out = json_array();
-	map_for_each(n, &p->keys)
-	{
+	map_for_each (n, &p->keys) {
 		struct pool_key *k = CONTAINER_OF(n, struct pool_key, node);
 		char addr[ADDR_TEXT_MAX];
 		json_t *conns = json_array();
-		list_for_each(u, &k->conns, struct upstream, node)
+		list_for_each (u, &k->conns, struct upstream, node)
 			json_array_append_new(conns, dump_conn(u));
 		json_array_append_new(out, json_pack("{s:s, s:s, s:s?, s:I, s:o}", "hop", hop_name(k->hop), "address",
-		                                     addr_text(&k->addr, addr), "identity", k->identity, "waiting",
-		                                     (json_int_t)k->n_waiters, "connections", conns));
+						     addr_text(&k->addr, addr), "identity", k->identity, "waiting",
+						     (json_int_t)k->n_waiters, "connections", conns));
 	}
 	return out;
 }

@@ -52,8 +52,8 @@ struct pool_waiter {
 };
 /* A stream to `ep` for what `permit` allows, on a connection with room or on a new one. `service`: the SNI ("name.namespace"),
  * may be NULL. Answers through the waiter from the loop, exactly once, never before returning. */
-void pool_acquire(struct pool *p, const struct permit *permit, const struct endpoint *ep, enum hop hop, const char *service,
-                  struct pool_waiter *w);
+void pool_acquire(struct pool *p, const struct permit *permit, const struct endpoint *ep, enum hop hop,
+		  const char *service, struct pool_waiter *w);
 void pool_cancel(struct pool *p, struct pool_waiter *w); /* safe when answered or never asked (node initialised) */
 void pool_drain(struct pool *p);                         /* idle connections close now, others when their streams end */
 size_t pool_conns(const struct pool *p);

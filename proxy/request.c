@@ -23,7 +23,7 @@ struct request {
 	struct proxy *p;
 	struct arena arena;
 	struct http_stream *down, *up;
-	struct message *head;      /* of the request, as it goes up */
+	struct message *head; /* of the request, as it goes up */
 	struct subject subject;
 	struct target target;
 	struct permit permit;
@@ -33,20 +33,20 @@ struct request {
 	enum hop hop;
 	struct pool_waiter waiter;
 	struct config_waiter config;
-	struct buf body;           /* came from downstream, not sent up yet: at most the stream window */
-	struct buf replay;         /* sent up already, kept for a second attempt */
-	struct buf answer;         /* came from upstream, not sent down yet */
+	struct buf body;   /* came from downstream, not sent up yet: at most the stream window */
+	struct buf replay; /* sent up already, kept for a second attempt */
+	struct buf answer; /* came from upstream, not sent down yet */
 	struct fields *trailers_up, *trailers_down;
 	unsigned step, attempts;
 	uint64_t began_us;
-	uint16_t status;           /* sent down */
+	uint16_t status; /* sent down */
 	enum reason reason;
 	bool body_ended, body_sent;     /* the request is complete; all of it went up */
 	bool answer_ended, answer_sent; /* the answer is complete; all of it went down */
 	bool head_down;                 /* a final head went down: no other answer can be given */
 	bool replayable;
-	bool asked;                     /* waited for the control plane once */
-	bool encoded;                   /* head carries the hop's fields */
+	bool asked;   /* waited for the control plane once */
+	bool encoded; /* head carries the hop's fields */
 };
 
 static enum verdict step_head(struct request *r);
@@ -138,7 +138,7 @@ static enum verdict answer(struct request *r, enum reason reason, bool unprocess
 	m.has_length = true;
 	m.content_length = text.len;
 	bool ok = text.p != NULL && message_add(&m, STR("content-type"), STR("text/plain; charset=utf-8"), true) &&
-	          hop_add_error(&m, side(r), reason, r->permit.policy != NULL ? r->permit.policy : "");
+		  hop_add_error(&m, side(r), reason, r->permit.policy != NULL ? r->permit.policy : "");
 	if (unprocessed && r->owner->mesh)
 		ok = ok && hop_add_unprocessed(&m);
 	if (!ok) {
@@ -171,8 +171,9 @@ static bool forward_client(struct request *r)
 {
 	char ip[IP_TEXT_MAX];
 	const struct field *f = message_get(r->head, "x-forwarded-for");
-	struct str value = f != NULL ? arena_printf(&r->arena, STR_FMT ", %s", STR_ARG(f->value), ip_text(&r->subject.from->ip, ip))
-	                             : arena_printf(&r->arena, "%s", ip_text(&r->subject.from->ip, ip));
+	struct str value =
+	    f != NULL ? arena_printf(&r->arena, STR_FMT ", %s", STR_ARG(f->value), ip_text(&r->subject.from->ip, ip))
+		      : arena_printf(&r->arena, "%s", ip_text(&r->subject.from->ip, ip));
 	if (value.p == NULL)
 		return false;
 	message_del(r->head, "x-forwarded-for");
@@ -593,8 +594,8 @@ static const struct http_stream_events up_events = {
 
 /* --- the begin, and lists --- */
 
-bool request_begin(struct request_owner *o, struct http_stream *st, const struct http_stream_events **ret_ev, void **ret_ctx,
-                   struct arena **ret_arena)
+bool request_begin(struct request_owner *o, struct http_stream *st, const struct http_stream_events **ret_ev,
+		   void **ret_ctx, struct arena **ret_arena)
 {
 	struct request *r = NEW(struct request);
 	r->magic = REQUEST_MAGIC;
@@ -633,15 +634,15 @@ static json_t *dump_one(const struct request *r)
 {
 	char addr[ADDR_TEXT_MAX];
 	uint64_t age_us = r->began_us != 0 ? loop_now_us(r->p->loop) - r->began_us : 0;
-	return json_pack("{s:s, s:I, s:i, s:s, s:s}", "step", steps[r->step].name, "ageUs", (json_int_t)age_us, "attempts",
-	                 (int)r->attempts, "service", service_label(r), "endpoint",
-	                 r->ep.addr.ip.len != 0 ? addr_text(&r->ep.addr, addr) : "");
+	return json_pack("{s:s, s:I, s:i, s:s, s:s}", "step", steps[r->step].name, "ageUs", (json_int_t)age_us,
+			 "attempts", (int)r->attempts, "service", service_label(r), "endpoint",
+			 r->ep.addr.ip.len != 0 ? addr_text(&r->ep.addr, addr) : "");
 }
 
 json_t *request_dump(const struct request_owner *o)
 {
 	json_t *out = json_array();
-	list_for_each(r, &o->requests, struct request, node)
+	list_for_each (r, &o->requests, struct request, node)
 		json_array_append_new(out, dump_one(r));
 	return out;
 }

@@ -17,8 +17,8 @@ struct request_owner {
 };
 
 /* A stream begins on the owner's codec: what http_session_events.on_stream answers with. False: refused unprocessed. */
-bool request_begin(struct request_owner *o, struct http_stream *st, const struct http_stream_events **ret_ev, void **ret_ctx,
-                   struct arena **ret_arena);
+bool request_begin(struct request_owner *o, struct http_stream *st, const struct http_stream_events **ret_ev,
+		   void **ret_ctx, struct arena **ret_arena);
 /* Ends all requests of an owner whose connection is going away by our own will. */
 void request_abort_all(struct request_owner *o);
 json_t *request_dump(const struct request_owner *o); /* requests in flight with step and age */

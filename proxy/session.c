@@ -12,10 +12,11 @@
 #include <string.h>
 #include <unistd.h>
 
-#define SESSION_MAGIC      0x73657373
-#define HANDSHAKE_MS       10000
-#define DETECT_DECLARED_MS 1000 /* inbound: a silent client of a port declared as TCP is a plaintext peer that listens first */
-#define DETECT_SILENT_MS   5000 /* undeclared: who says nothing for so long is taken for opaque */
+#define SESSION_MAGIC 0x73657373
+#define HANDSHAKE_MS  10000
+#define DETECT_DECLARED_MS \
+	1000 /* inbound: a silent client of a port declared as TCP is a plaintext peer that listens first */
+#define DETECT_SILENT_MS 5000 /* undeclared: who says nothing for so long is taken for opaque */
 
 enum verdict { NEXT, WAIT, DONE };
 
@@ -29,12 +30,12 @@ struct session {
 	struct tunnel *tunnel;
 	struct snapshot *snapshot; /* opaque: what the tunnel's subject points into */
 	struct addr peer, to;
-	struct target target;      /* outbound, opaque */
+	struct target target; /* outbound, opaque */
 	struct config_waiter waiter;
-	struct tls_peer *tls_peer; /* inbound from the mesh */
+	struct tls_peer *tls_peer;  /* inbound from the mesh */
 	struct request_owner owner; /* of its requests */
-	struct timer timer;        /* detection */
-	struct task task;          /* run() from the loop */
+	struct timer timer;         /* detection */
+	struct task task;           /* run() from the loop */
 	enum detected detected;
 	unsigned step;
 	enum reason reason;
@@ -171,8 +172,9 @@ static void on_silence(struct timer *t)
 static enum verdict wait_for_bytes(struct session *s, enum protocol p)
 {
 	if (!timer_running(&s->timer))
-		timer_start(&s->timer, s->direction == INBOUND && !http(p) && p != PROTOCOL_UNDECLARED ? DETECT_DECLARED_MS
-		                                                                                       : DETECT_SILENT_MS);
+		timer_start(&s->timer, s->direction == INBOUND && !http(p) && p != PROTOCOL_UNDECLARED
+					   ? DETECT_DECLARED_MS
+					   : DETECT_SILENT_MS);
 	return WAIT;
 }
 
@@ -278,7 +280,7 @@ static const struct conn_events conn_evs = {
 /* --- serve --- */
 
 static bool on_stream(void *ctx, struct http_stream *st, const struct http_stream_events **ret_ev, void **ret_ctx,
-                      struct arena **ret_arena)
+		      struct arena **ret_arena)
 {
 	struct session *s = ctx;
 	MUST_BE(s, SESSION_MAGIC);
@@ -319,7 +321,8 @@ static void on_tunnel_end(void *ctx, enum reason reason, const char *text)
 	s->tunnel = NULL;
 	char peer[ADDR_TEXT_MAX], to[ADDR_TEXT_MAX];
 	if (reason == REASON_UPSTREAM_UNTRUSTED)
-		event(EV_PEER_REFUSED, "peer=\"%s\" to=\"%s\" why=\"%s\"", addr_text(&s->peer, peer), addr_text(&s->to, to), text);
+		event(EV_PEER_REFUSED, "peer=\"%s\" to=\"%s\" why=\"%s\"", addr_text(&s->peer, peer),
+		      addr_text(&s->to, to), text);
 	end(s, reason);
 }
 
@@ -449,7 +452,7 @@ void session_accept(struct proxy *p, enum direction d, int fd)
 void session_drain_all(struct proxy *p)
 {
 	p->draining = true;
-	list_for_each_safe(s, &p->sessions, struct session, node)
+	list_for_each_safe (s, &p->sessions, struct session, node)
 		if (s->http != NULL)
 			http_session_ops(s->http)->drain(s->http);
 }
@@ -468,11 +471,12 @@ void session_abort_all(struct proxy *p)
 static json_t *dump_one(const struct session *s)
 {
 	char peer[ADDR_TEXT_MAX], to[ADDR_TEXT_MAX], ep[ADDR_TEXT_MAX];
-	json_t *o = json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:I}", "direction", s->direction == OUTBOUND ? "outbound" : "inbound",
-	                      "peer", addr_text(&s->peer, peer), "to", addr_text(&s->to, to), "identity",
-	                      s->owner.mesh ? s->tls_peer->id.id : "", "protocol", detected_name(s->detected), "step",
-	                      s->tunnel != NULL ? tunnel_step(s->tunnel) : steps[s->step].name, "ageMs",
-	                      (json_int_t)(loop_now_ms(s->p->loop) - s->began_ms));
+	json_t *o = json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:I}", "direction",
+			      s->direction == OUTBOUND ? "outbound" : "inbound", "peer", addr_text(&s->peer, peer),
+			      "to", addr_text(&s->to, to), "identity", s->owner.mesh ? s->tls_peer->id.id : "",
+			      "protocol", detected_name(s->detected), "step",
+			      s->tunnel != NULL ? tunnel_step(s->tunnel) : steps[s->step].name, "ageMs",
+			      (json_int_t)(loop_now_ms(s->p->loop) - s->began_ms));
 	if (s->tunnel != NULL)
 		json_object_set_new(o, "endpoint", json_string(tunnel_endpoint(s->tunnel, ep)));
 	if (s->http != NULL)
@@ -484,7 +488,7 @@ json_t *session_dump_all(const struct proxy *p)
 {
 	json_t *out = json_array();
 	size_t n = 0;
-	list_for_each(s, &p->sessions, struct session, node) {
+	list_for_each (s, &p->sessions, struct session, node) {
 		if (n++ == 1000)
 			break;
 		json_array_append_new(out, dump_one(s));

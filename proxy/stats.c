@@ -39,7 +39,8 @@ static const struct metric_family opened = {
 };
 static const struct metric_family closed = {
     .name = "weft_connections_closed_total",
-    .help = "Downstream connections that ended; secured: mutual TLS with a mesh peer (or with the local application, no).",
+    .help =
+	"Downstream connections that ended; secured: mutual TLS with a mesh peer (or with the local application, no).",
     .kind = METRIC_COUNTER,
     .labels = {"direction", "secured", "reason"},
 };
@@ -74,7 +75,8 @@ void stats_free(struct stats **s)
 	FREE(s);
 }
 
-void stats_request(struct stats *s, enum direction d, const char *service, uint16_t status, enum reason r, uint64_t took_us)
+void stats_request(struct stats *s, enum direction d, const char *service, uint16_t status, enum reason r,
+		   uint64_t took_us)
 {
 	char code[8];
 	snprintf(code, sizeof(code), "%u", status);
@@ -83,7 +85,8 @@ void stats_request(struct stats *s, enum direction d, const char *service, uint1
 	metric_observe_us(s->duration[d], took_us);
 }
 
-void stats_tunnel(struct stats *s, enum direction d, const char *service, enum reason r, uint64_t up_bytes, uint64_t down_bytes)
+void stats_tunnel(struct stats *s, enum direction d, const char *service, enum reason r, uint64_t up_bytes,
+		  uint64_t down_bytes)
 {
 	struct str v[] = {str_of(way_name(d)), str_of(service), str_of(reason_row(r)->label)};
 	metric_add(metric_get(s->metrics, &tunnels, v), 1);
@@ -110,10 +113,14 @@ void stats_close(struct stats *s, enum direction d, bool secured, enum reason r)
 void stats_gauge(struct stats *s, const char *name, int64_t v)
 {
 	static const struct metric_family gauges[] = {
-	    {.name = "weft_identity_expiry_seconds", .help = "End of the certificate in force, seconds since 1970.", .kind = METRIC_GAUGE},
+	    {.name = "weft_identity_expiry_seconds",
+	     .help = "End of the certificate in force, seconds since 1970.",
+	     .kind = METRIC_GAUGE},
 	    {.name = "weft_config_services", .help = "Services that this proxy holds.", .kind = METRIC_GAUGE},
 	    {.name = "weft_config_workloads", .help = "Workloads that this proxy holds.", .kind = METRIC_GAUGE},
-	    {.name = "weft_config_serial", .help = "Count of configuration snapshots since the start.", .kind = METRIC_GAUGE},
+	    {.name = "weft_config_serial",
+	     .help = "Count of configuration snapshots since the start.",
+	     .kind = METRIC_GAUGE},
 	    {.name = "weft_upstream_connections", .help = "Connections in the upstream pool.", .kind = METRIC_GAUGE},
 	    {.name = "weft_connections_open", .help = "Downstream connections that are open.", .kind = METRIC_GAUGE},
 	    {.name = "weft_control_connected", .help = "1 while the link to weftd is up.", .kind = METRIC_GAUGE},

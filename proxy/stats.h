@@ -13,9 +13,11 @@ struct stats;
 struct stats *stats_new(void);
 void stats_free(struct stats **s);
 /* One request has ended. service: "namespace/name", "" inbound or outside. status 0: none was sent. */
-void stats_request(struct stats *s, enum direction d, const char *service, uint16_t status, enum reason r, uint64_t took_us);
+void stats_request(struct stats *s, enum direction d, const char *service, uint16_t status, enum reason r,
+		   uint64_t took_us);
 /* One opaque connection has ended. */
-void stats_tunnel(struct stats *s, enum direction d, const char *service, enum reason r, uint64_t up_bytes, uint64_t down_bytes);
+void stats_tunnel(struct stats *s, enum direction d, const char *service, enum reason r, uint64_t up_bytes,
+		  uint64_t down_bytes);
 /* One downstream connection was accepted, and has ended. `secured`: mTLS with a mesh peer (inbound). */
 void stats_open(struct stats *s, enum direction d);
 void stats_close(struct stats *s, enum direction d, bool secured, enum reason r);

@@ -108,10 +108,13 @@ static void worker_ended(struct supervisor *s, int status)
 	}
 	bool stable = now_ms() - s->started_ms >= STABLE_MS;
 	int64_t wait = stable ? 0 : s->backoff_ms;
-	s->backoff_ms = stable ? 0 : s->backoff_ms == 0 ? 10 : s->backoff_ms * 2 > BACKOFF_MAX_MS ? BACKOFF_MAX_MS : s->backoff_ms * 2;
+	s->backoff_ms = stable                               ? 0
+			: s->backoff_ms == 0                 ? 10
+			: s->backoff_ms * 2 > BACKOFF_MAX_MS ? BACKOFF_MAX_MS
+							     : s->backoff_ms * 2;
 	s->start_at_ms = now_ms() + wait;
-	event(EV_WORKER_DIED, "%s=%d again_in_ms=%d", code ? "exit" : "signal", code ? WEXITSTATUS(status) : WTERMSIG(status),
-	      (int)wait);
+	event(EV_WORKER_DIED, "%s=%d again_in_ms=%d", code ? "exit" : "signal",
+	      code ? WEXITSTATUS(status) : WTERMSIG(status), (int)wait);
 }
 
 /* PID 1 in a container: whatever child ends is reaped. */

@@ -10,11 +10,11 @@
 struct tunnel;
 
 struct tunnel_from {
-	struct conn *down;             /* owned by the tunnel from here on; bytes in its rx are the first to be sent */
-	struct subject subject;        /* what its pointers point to lives as long as the owner */
-	bool mesh;                     /* inbound: came as weft1-tcp */
-	struct addr client;            /* outbound: the application's source; inbound: the client that the application shall see */
-	const char *service;           /* label; "" outside */
+	struct conn *down;      /* owned by the tunnel from here on; bytes in its rx are the first to be sent */
+	struct subject subject; /* what its pointers point to lives as long as the owner */
+	bool mesh;              /* inbound: came as weft1-tcp */
+	struct addr client; /* outbound: the application's source; inbound: the client that the application shall see */
+	const char *service; /* label; "" outside */
 	/* The tunnel is over and freed after the call; both connections are closed. */
 	void (*on_end)(void *ctx, enum reason reason, const char *text);
 	void *ctx;

@@ -57,7 +57,8 @@ static bool read_token(struct worker *w, struct err *err)
 	if (!handover_read(w->handover.token, token, sizeof(token), &len, err))
 		return false;
 	if (len != sizeof(token))
-		return err_set(err, ERR_INVALID, "the exemption token has %zu bytes instead of %zu", len, sizeof(token));
+		return err_set(err, ERR_INVALID, "the exemption token has %zu bytes instead of %zu", len,
+			       sizeof(token));
 	w->proxy.mark = mark_new(token);
 	mem_wipe(token, sizeof(token));
 	return true;

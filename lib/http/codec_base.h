@@ -15,7 +15,8 @@ struct http_session {
 struct http_stream {
 	const struct codec_ops *ops;
 	struct http_session *session;
-	const struct http_stream_events *ev; /* a codec reads ev and ctx afresh for each callback: the owner may change */
+	const struct http_stream_events
+	    *ev; /* a codec reads ev and ctx afresh for each callback: the owner may change */
 	void *ctx;
 	struct arena *arena; /* the owner's */
 };

@@ -17,6 +17,6 @@ extern const struct balance_ops balance_round_robin;
 
 /* Asks for the permit, so that nothing is balanced that policy did not let through. */
 const struct endpoint *balance_pick(const struct balance_ops *ops, const struct permit *permit, uint32_t *state,
-                                    const struct endpoint_set *set, unsigned tried);
+				    const struct endpoint_set *set, unsigned tried);
 
 #endif

@@ -24,7 +24,7 @@ const struct balance_ops balance_round_robin = {
 };
 
 const struct endpoint *balance_pick(const struct balance_ops *ops, const struct permit *permit, uint32_t *state,
-                                    const struct endpoint_set *set, unsigned tried)
+				    const struct endpoint_set *set, unsigned tried)
 {
 	MUST(permit != NULL && permit->policy != NULL);
 	return ops->pick(state, set, tried);

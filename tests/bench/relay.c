@@ -27,7 +27,7 @@ enum frame { DATA, OPEN, CLOSE };
 
 struct end {
 	int fd;
-	SSL *ssl; /* NULL: plain */
+	SSL *ssl;          /* NULL: plain */
 	struct end *other; /* mode one */
 	uint32_t id;       /* mode mux: stream; UINT32_MAX: the TLS connection */
 	uint8_t *out;
@@ -101,7 +101,8 @@ static void flush(struct end *e)
 	while (done < e->out_len) {
 		size_t n = e->out_len - done < CHUNK ? e->out_len - done : CHUNK;
 		ERR_clear_error();
-		ssize_t w = e->ssl != NULL ? SSL_write(e->ssl, e->out + done, (int)n) : send(e->fd, e->out + done, n, MSG_NOSIGNAL);
+		ssize_t w = e->ssl != NULL ? SSL_write(e->ssl, e->out + done, (int)n)
+					   : send(e->fd, e->out + done, n, MSG_NOSIGNAL);
 		if (w <= 0)
 			break;
 		done += (size_t)w;
@@ -129,8 +130,8 @@ static void push(struct end *e, const void *p, size_t n)
 
 static void send_frame(uint32_t id, enum frame type, const void *p, size_t n)
 {
-	uint8_t head[FRAME_LEN] = {(uint8_t)(id >> 24), (uint8_t)(id >> 16), (uint8_t)(id >> 8), (uint8_t)id, (uint8_t)(n >> 8), (uint8_t)n,
-	                           (uint8_t)type};
+	uint8_t head[FRAME_LEN] = {(uint8_t)(id >> 24), (uint8_t)(id >> 16), (uint8_t)(id >> 8), (uint8_t)id,
+				   (uint8_t)(n >> 8),   (uint8_t)n,          (uint8_t)type};
 	push(trunk, head, sizeof(head));
 	if (n > 0)
 		push(trunk, p, n);
@@ -236,7 +237,8 @@ static void on_bytes(struct end *e)
 			send_frame(e->id, DATA, b, (size_t)n);
 		else if (n > 0)
 			push(e->other, b, (size_t)n);
-		bool again = e->ssl != NULL ? n <= 0 && SSL_get_error(e->ssl, (int)n) == SSL_ERROR_WANT_READ : n < 0 && errno == EAGAIN;
+		bool again = e->ssl != NULL ? n <= 0 && SSL_get_error(e->ssl, (int)n) == SSL_ERROR_WANT_READ
+					    : n < 0 && errno == EAGAIN;
 		if (n <= 0 && !again) {
 			if (mux && e != trunk)
 				send_frame(e->id, CLOSE, NULL, 0);
@@ -254,7 +256,8 @@ static void setup_tls(char **argv)
 	SSL_CTX_set_mode(ctx, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
 	SSL_CTX_set_num_tickets(ctx, 0);
 	SSL_CTX_set_ciphersuites(ctx, "TLS_AES_128_GCM_SHA256");
-	if (SSL_CTX_use_certificate_chain_file(ctx, argv[6]) != 1 || SSL_CTX_use_PrivateKey_file(ctx, argv[7], SSL_FILETYPE_PEM) != 1 ||
+	if (SSL_CTX_use_certificate_chain_file(ctx, argv[6]) != 1 ||
+	    SSL_CTX_use_PrivateKey_file(ctx, argv[7], SSL_FILETYPE_PEM) != 1 ||
 	    SSL_CTX_load_verify_file(ctx, argv[8]) != 1) {
 		fprintf(stderr, "relay: certificates\n");
 		exit(1);

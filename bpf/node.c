@@ -150,11 +150,28 @@ static int mount_there(const struct view *v)
 	return mount("bpf", BPFFS, "bpf", MS_NOSUID | MS_NODEV | MS_NOEXEC, "mode=0700") ? errno : 0;
 }
 
+/* What is mounted there ends with the last process of that mount namespace, a service's or a container's; and with a bpffs the links that are
+ * pinned in it: everything would be open. Where process 1 may not be looked at, nothing is known against it. */
+static bool is_private(const struct view *v)
+{
+	struct stat first, there;
+	char path[64];
+
+	snprintf(path, sizeof(path), "/proc/%s/ns/mnt", v->pid);
+	return stat("/proc/1/ns/mnt", &first) == 0 && stat(path, &there) == 0 && first.st_ino != there.st_ino;
+}
+
 static bool mount_bpffs(const struct view *v, struct err *err)
 {
-	pid_t child = fork();
+	pid_t child;
 	int status;
 
+	if (is_private(v))
+		return err_set(err, ERR_UNSUPPORTED,
+			       "bpffs is not mounted, and this mount namespace is not the machine's: what is mounted "
+			       "here would end with "
+			       "it, and the capture too; mount it on the machine: mount -t bpf bpf " BPFFS);
+	child = fork();
 	if (child < 0)
 		return err_errno(err, "fork");
 	if (child == 0)

@@ -626,6 +626,15 @@ def test_the_machines_own_namespace_is_refused(cap):
     assert not os.path.exists(cap.pins)
 
 
+def test_bpffs_is_not_mounted_where_it_would_not_last(two_hosts, cap):
+    """In a service's own mount namespace: there the pins, and with them the capture, would end with the service."""
+    inner = 'umount -l /sys/fs/bpf 2>/dev/null; exec "$@"'
+    outer = f"unshare -m sh -c '{inner}' x \"$@\"; exit $?"
+    p = cap.start(two_hosts[0], "client", ["true"], prefix=["unshare", "--pid", "--fork", "--mount-proc", "sh", "-c", outer, "x"])
+    assert p.wait() == 1 and "mount it on the machine" in p.output(), p.output()
+    assert not os.path.exists(cap.pins)
+
+
 def test_a_living_workload_is_never_taken_for_a_dead_one(two_hosts, cap):
     """Its link cannot be read (here: there is none): it stays, closed."""
     a, b = two_hosts

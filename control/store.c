@@ -38,7 +38,8 @@ const char store_schema[] =
     "CREATE TABLE vips (ip BLOB PRIMARY KEY, family INTEGER NOT NULL, place INTEGER, service TEXT NOT NULL,"
     "  freed_ms INTEGER) WITHOUT ROWID;"
     "CREATE INDEX vips_place ON vips (family, place);"
-    "CREATE INDEX vips_service ON vips (service);"
+    "CREATE INDEX vips_service ON vips (service, family);"
+    "CREATE INDEX vips_freed ON vips (freed_ms) WHERE freed_ms IS NOT NULL;"
     "CREATE TABLE bearers (hash BLOB PRIMARY KEY, who TEXT NOT NULL, not_after INTEGER NOT NULL,"
     "  created_ms INTEGER NOT NULL) WITHOUT ROWID;";
 
@@ -79,6 +80,7 @@ void store_free(struct store **sp)
 	if (!s)
 		return;
 	MUST_BE(s, STORE_MAGIC);
+	db_forget(s);
 	sqlite3_close(s->db);
 	mem_free(s->path);
 	s->magic = 0;
@@ -122,7 +124,7 @@ static bool check_content(struct store *s, struct err *err)
 		return false;
 	int rc = db_step(s, st, err);
 	bool ok = rc == 1 && db_text(st, 0, answer, sizeof(answer)) && strcmp(answer, "ok") == 0;
-	db_done(st);
+	db_done(s, st);
 	if (rc < 0)
 		return false;
 	if (!ok) {
@@ -169,7 +171,7 @@ static bool meta_get(struct store *s, const char *key, uint8_t **ret, size_t *re
 		*ret = copy;
 		*ret_len = n;
 	}
-	db_done(st);
+	db_done(s, st);
 	return rc == 0 ? db_corrupt(s, err, key) : rc == 1;
 }
 

@@ -89,16 +89,36 @@ static bool bind_all(sqlite3_stmt *st, const char *types, va_list ap)
 	return rc == SQLITE_OK;
 }
 
-static sqlite3_stmt *query_va(struct store *s, struct err *err, const char *sql, const char *types, va_list ap)
+/* A kept statement of this text that nobody uses, or a new one, kept when there is room. */
+static sqlite3_stmt *prepare(struct store *s, const char *sql)
 {
 	sqlite3_stmt *st = NULL;
+	size_t i = 0;
 
-	if (sqlite3_prepare_v2(s->db, sql, -1, &st, NULL) != SQLITE_OK || !bind_all(st, types, ap)) {
-		db_failed(s, err, "prepare");
-		sqlite3_finalize(st);
+	for (; i < STORE_KEPT && s->kept[i].sql; i++)
+		if (s->kept[i].sql == sql && !s->kept[i].busy) {
+			s->kept[i].busy = true;
+			return s->kept[i].st;
+		}
+	if (sqlite3_prepare_v2(s->db, sql, -1, &st, NULL) != SQLITE_OK)
 		return NULL;
+	if (i < STORE_KEPT) {
+		s->kept[i].sql = sql;
+		s->kept[i].st = st;
+		s->kept[i].busy = true;
 	}
 	return st;
+}
+
+static sqlite3_stmt *query_va(struct store *s, struct err *err, const char *sql, const char *types, va_list ap)
+{
+	sqlite3_stmt *st = prepare(s, sql);
+
+	if (st && bind_all(st, types, ap))
+		return st;
+	db_failed(s, err, "prepare");
+	db_done(s, st);
+	return NULL;
 }
 
 sqlite3_stmt *db_query(struct store *s, struct err *err, const char *sql, const char *types, ...)
@@ -123,9 +143,25 @@ int db_step(struct store *s, sqlite3_stmt *st, struct err *err)
 	return -1;
 }
 
-void db_done(sqlite3_stmt *st)
+void db_done(struct store *s, sqlite3_stmt *st)
 {
+	for (size_t i = 0; i < STORE_KEPT && s->kept[i].sql; i++)
+		if (st && s->kept[i].st == st) {
+			sqlite3_reset(st);
+			sqlite3_clear_bindings(st); /* they may be secrets' hashes and large bodies */
+			s->kept[i].busy = false;
+			return;
+		}
 	sqlite3_finalize(st);
+}
+
+void db_forget(struct store *s)
+{
+	for (size_t i = 0; i < STORE_KEPT && s->kept[i].sql; i++) {
+		MUST(!s->kept[i].busy);
+		sqlite3_finalize(s->kept[i].st);
+		s->kept[i].sql = NULL;
+	}
 }
 
 bool db_exec(struct store *s, struct err *err, const char *sql, const char *types, ...)
@@ -138,7 +174,7 @@ bool db_exec(struct store *s, struct err *err, const char *sql, const char *type
 	if (!st)
 		return false;
 	int rc = db_step(s, st, err);
-	db_done(st);
+	db_done(s, st);
 	return rc >= 0;
 }
 
@@ -154,7 +190,7 @@ bool db_int(struct store *s, struct err *err, int64_t *ret, const char *sql, con
 	int rc = db_step(s, st, err);
 	if (rc == 1)
 		*ret = sqlite3_column_int64(st, 0);
-	db_done(st);
+	db_done(s, st);
 	return rc == 0 ? db_corrupt(s, err, sql) : rc == 1;
 }
 

@@ -9,6 +9,7 @@
 
 #define STORE_MAGIC  0x57535452u
 #define VIP_FAMILIES 2
+#define STORE_KEPT   48
 
 struct store {
 	uint32_t magic;
@@ -16,15 +17,22 @@ struct store {
 	char *path;
 	struct list watches; /* struct store_watch */
 	bool in_tx;
+	/* Statements to be used again, by the address of their text (literals). */
+	struct {
+		const char *sql;
+		sqlite3_stmt *st;
+		bool busy;
+	} kept[STORE_KEPT];
 	uint64_t vip_hint[VIP_FAMILIES]; /* vip.c: every offset below is taken; 0: not known */
 };
 
 /* A statement with its parameters bound. types: 's' const char * (NULL: null), 'i' int64_t, 'b' const void * and size_t,
- * 'j' const json_t * (NULL: null). NULL and err. db_done() it. */
+ * 'j' const json_t * (NULL: null). sql is a literal: statements are kept by its address. NULL and err. db_done() it. */
 sqlite3_stmt *db_query(struct store *s, struct err *err, const char *sql, const char *types, ...);
 /* 1: a row, 0: no more, -1: failed (err says, the event is logged). */
 int db_step(struct store *s, sqlite3_stmt *st, struct err *err);
-void db_done(sqlite3_stmt *st);
+void db_done(struct store *s, sqlite3_stmt *st);
+void db_forget(struct store *s); /* finalizes what is kept, before the file is closed */
 /* A statement without rows. */
 bool db_exec(struct store *s, struct err *err, const char *sql, const char *types, ...);
 /* One number; ERR_STORE when there is no row. */

@@ -41,7 +41,7 @@ static int read_one(struct store *s, sqlite3_stmt *st, struct store_instance *re
 		return -1;
 	int rc = db_step(s, st, err);
 	bool ok = rc == 1 && read_row(st, &i);
-	db_done(st);
+	db_done(s, st);
 	if (ok) {
 		*ret = i;
 		return 1;
@@ -81,7 +81,7 @@ bool store_instance_each(struct store *s, bool (*each)(void *ctx, const struct s
 		go = ok && each(ctx, &i);
 		store_instance_done(&i);
 	}
-	db_done(st);
+	db_done(s, st);
 	return ok && rc >= 0;
 }
 

@@ -27,7 +27,7 @@ static bool before_of(struct store *s, const struct store_item *it, json_t **ret
 	bool ok = rc != 1 || db_json(st, 0, ret);
 	if (rc == 1)
 		*ret_created = sqlite3_column_int64(st, 1);
-	db_done(st);
+	db_done(s, st);
 	if (!ok)
 		return db_corrupt(s, err, "an object's body");
 	return rc >= 0;
@@ -170,7 +170,7 @@ bool store_get(struct store *s, const char *kind, const char *ns, const char *na
 	bool ok = rc == 1 && db_json(st, 0, &body) && body;
 	if (rc == 1)
 		revision = (uint64_t)sqlite3_column_int64(st, 1);
-	db_done(st);
+	db_done(s, st);
 	if (rc < 0)
 		return false;
 	if (rc == 0)
@@ -203,13 +203,13 @@ bool store_each(struct store *s, const char *kind, const char *ns, bool (*each)(
 		row.created_ms = sqlite3_column_int64(st, 4);
 		row.changed_ms = sqlite3_column_int64(st, 5);
 		if (!row.ns || !row.name || !db_json(st, 2, &row.body) || !row.body) {
-			db_done(st);
+			db_done(s, st);
 			return db_corrupt(s, err, "an object");
 		}
 		go = each(ctx, &row);
 		json_decref(row.body);
 	}
-	db_done(st);
+	db_done(s, st);
 	return rc >= 0;
 }
 

@@ -74,7 +74,7 @@ bool store_token_get(struct store *s, const char *id, struct store_token *ret, s
 		return false;
 	int rc = db_step(s, st, err);
 	bool ok = rc == 1 && read_row(st, &t);
-	db_done(st);
+	db_done(s, st);
 	if (ok) {
 		*ret = t;
 		return true;
@@ -99,7 +99,7 @@ bool store_token_each(struct store *s, bool (*each)(void *ctx, const struct stor
 		go = ok && each(ctx, &t);
 		store_token_done(&t);
 	}
-	db_done(st);
+	db_done(s, st);
 	return ok && rc >= 0;
 }
 
@@ -177,7 +177,7 @@ bool store_bearer_find(struct store *s, const uint8_t hash[static STORE_HASH_LEN
 		return false;
 	int rc = db_step(s, st, err);
 	bool ok = rc == 1 && db_text(st, 0, ret_who, who_size);
-	db_done(st);
+	db_done(s, st);
 	if (rc == 0)
 		return err_set(err, ERR_DENIED, "the bearer token is not known, or it expired");
 	return rc < 0 ? false : ok || db_corrupt(s, err, "a bearer token");

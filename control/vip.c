@@ -72,7 +72,7 @@ static bool lowest(struct store *s, int family, int64_t *ret, struct err *err)
 		return false;
 	while ((rc = db_step(s, st, err)) == 1 && sqlite3_column_int64(st, 0) == place)
 		place++;
-	db_done(st);
+	db_done(s, st);
 	if (rc < 0)
 		return false;
 	if (place > max)
@@ -92,7 +92,7 @@ static bool put(struct store *s, const char *service, const struct ip *ip, struc
 	if (!st)
 		return false;
 	int rc = db_step(s, st, err);
-	db_done(st);
+	db_done(s, st);
 	return rc == 0;
 }
 
@@ -105,16 +105,17 @@ bool vip_take(struct store *s, const char *service, int family, struct ip *ret, 
 	if (!wake(s, err))
 		return false;
 	/* Its own one, in use or resting, comes first: a service deleted and applied again keeps its address. */
-	sqlite3_stmt *st = db_query(s, err,
-				    "SELECT place FROM vips WHERE service = ? AND family = ? AND place IS NOT NULL"
-				    " ORDER BY freed_ms IS NULL DESC, place LIMIT 1",
-				    "si", service, (int64_t)fi);
+	sqlite3_stmt *st = db_query(
+	    s, err,
+	    "SELECT place FROM vips INDEXED BY vips_service WHERE service = ? AND family = ? AND place IS NOT NULL"
+	    " ORDER BY freed_ms IS NULL DESC, place LIMIT 1",
+	    "si", service, (int64_t)fi);
 	if (!st)
 		return false;
 	int rc = db_step(s, st, err);
 	if (rc == 1)
 		place = sqlite3_column_int64(st, 0);
-	db_done(st);
+	db_done(s, st);
 	if (rc < 0 || (rc == 0 && !lowest(s, fi, &place, err)))
 		return false;
 	struct ip ip = ip_of(fi, place);
@@ -135,7 +136,7 @@ bool vip_claim(struct store *s, const char *service, const struct ip *ip, struct
 		return false;
 	int rc = db_step(s, st, err);
 	bool fits = rc != 1 || db_text(st, 0, owner, sizeof(owner));
-	db_done(st);
+	db_done(s, st);
 	if (rc < 0)
 		return false;
 	if (!fits)

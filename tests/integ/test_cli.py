@@ -246,6 +246,34 @@ def test_a_corrupt_store_is_refused_loudly(mesh):
     assert done.returncode == 1 and "store_failed" in done.stderr and "restore the store from a backup" in done.stderr
 
 
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of 1 MiB."""
+    if os.geteuid() != 0:
+        pytest.skip("mounting needs root")
+    path = tmp_path / "disk"
+    path.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", path], check=True)
+    yield path
+    subprocess.run(["umount", "-l", path], check=True)
+
+
+def test_a_full_disk_is_said_and_changes_nothing(program, small_disk):
+    m = Weftd(program, small_disk)
+    m.start()
+    try:
+        m.ok("apply", "-f", "-", text=SERVICE)
+        many = "\n---\n".join(SERVICE.replace("orders", f"svc-{i}") for i in range(3000))
+        done = m.run("apply", "-f", "-", text=many)
+        assert done.returncode == 1 and done.stdout == "" and "nothing was changed" in done.stderr
+        m.wait_for("store_failed")
+        assert m.revision() == 1
+        assert m.ok("get", "svc", "-A", "-o", "name") == "services/orders\n"
+        assert m.ok("apply", "-f", "-", text=SERVICE.replace("orders", "cart")) == "Service shop/cart created\n"
+    finally:
+        m.stop()
+
+
 def test_a_token_is_alone_on_standard_output(mesh):
     done = mesh.run("token", "create", "-n", "shop", "--service-account", "orders", "--label", "app=orders", "--label", "version=*",
                     "--ttl", "10m")

@@ -5,6 +5,7 @@
 
 #include "lib/buf.h"
 
+#define NO_AUTHORITY                        "none.invalid" /* what :authority says beside x-weft-target: none */
 #define CASE_MAX                            1024 /* bytes of the x-weft-case field; further exceptions lose their spelling, not their meaning */
 
 #define HOP_FIELD(name, field, by, meaning) static const char F_##name[] = field;
@@ -47,6 +48,21 @@ static bool spelt_as(struct str name, char base)
 	return base == 't' ? is_train(name) : is_lower(name);
 }
 
+/* A name is listed once if all its fields are spelt alike, and otherwise once for each of them, in order: the last one counts for those
+ * that follow. */
+static bool needs_saying(const struct fields *f, size_t i, char base)
+{
+	struct str name = f->v[i].name;
+	bool first = true, alike = true, usual = spelt_as(name, base);
+	for (size_t k = 0; k < f->len; k++) {
+		if (k == i || !str_ieq(f->v[k].name, name))
+			continue;
+		first = first && k > i;
+		alike = alike && str_eq(f->v[k].name, name);
+	}
+	return alike ? first && !usual : true;
+}
+
 static bool encode_case(struct message *m)
 {
 	size_t train = 0, lower = 0;
@@ -61,7 +77,7 @@ static bool encode_case(struct message *m)
 	value[len++] = train >= lower ? 't' : 'l';
 	for (size_t i = 0; i < m->fields.len; i++) {
 		struct str name = m->fields.v[i].name;
-		if (spelt_as(name, value[0]) || len + 1 + name.len > sizeof(value))
+		if (!needs_saying(&m->fields, i, value[0]) || len + 1 + name.len > sizeof(value))
 			continue;
 		value[len++] = ',';
 		memcpy(value + len, name.p, name.len);
@@ -70,17 +86,29 @@ static bool encode_case(struct message *m)
 	return message_add(m, str_of(F_CASE), str_make(value, len), false);
 }
 
-static bool exception(struct str list, struct str name, struct str *ret)
+/* The spelling of the `nth` field of this name: the nth that is listed, or the last one. */
+static bool exception(struct str list, struct str name, size_t nth, struct str *ret)
 {
 	struct str head;
-	while (list.len > 0) {
+	bool found = false;
+	for (size_t n = 0; list.len > 0 && n <= nth;) {
 		str_cut(list, ',', &head, &list);
-		if (str_ieq(head, name)) {
-			*ret = head;
-			return true;
-		}
+		if (!str_ieq(head, name))
+			continue;
+		*ret = head;
+		found = true;
+		n++;
 	}
-	return false;
+	return found;
+}
+
+/* How many fields before the one at `i` have its name. */
+static size_t namesakes(const struct fields *f, size_t i)
+{
+	size_t n = 0;
+	for (size_t k = 0; k < i; k++)
+		n += str_ieq(f->v[k].name, f->v[i].name);
+	return n;
 }
 
 static bool decode_case(struct message *m, struct str value)
@@ -90,7 +118,7 @@ static bool decode_case(struct message *m, struct str value)
 	bool train = str_is(base, "t");
 	for (size_t i = 0; i < m->fields.len; i++) {
 		struct field *f = &m->fields.v[i];
-		if (exception(list, f->name, &f->name) || !train)
+		if ((list.len > 0 && exception(list, f->name, namesakes(&m->fields, i), &f->name)) || !train)
 			continue;
 		char *p = arena_alloc(m->arena, f->name.len);
 		if (p == NULL)
@@ -105,7 +133,8 @@ static bool decode_case(struct message *m, struct str value)
 /* A reason phrase may hold bytes that a field value may not begin or end with, and obs-text: percent-encoded like grpc-message. */
 static bool encode_reason(struct message *m)
 {
-	if (m->request || str_is(m->reason, http_reason_phrase(m->status)) || m->version == HTTP_2)
+	if (m->request || m->reason.p == NULL || str_is(m->reason, http_reason_phrase(m->status)) ||
+	    m->version == HTTP_2)
 		return true;
 	static const char hex[] = "0123456789ABCDEF";
 	char out[512];
@@ -164,12 +193,21 @@ static bool add(struct message *m, const char *name, const char *value)
 	return message_add(m, str_of(name), str_of(value), true);
 }
 
+/* HTTP/2 wants an authority; HTTP/1.0 may have none, HTTP/1.1 an empty one. */
+static bool encode_target(struct message *m)
+{
+	if (m->request && m->authority.len == 0) {
+		m->authority = str_of(NO_AUTHORITY);
+		return add(m, F_TARGET, "none");
+	}
+	return !m->absolute_form || add(m, F_TARGET, "absolute");
+}
+
 bool hop_encode(struct message *m)
 {
 	return encode_case(m) && encode_reason(m) && (m->version != HTTP_1_0 || add(m, F_VERSION, "1.0")) &&
 	       (m->framing != FRAMING_CLOSE || add(m, F_FRAMING, "close")) && (!m->close || add(m, F_CLOSE, "1")) &&
-	       (!m->absolute_form || add(m, F_TARGET, "absolute")) &&
-	       (m->protocol.len == 0 || message_add(m, str_of(F_UPGRADE), m->protocol, true));
+	       encode_target(m) && (m->protocol.len == 0 || message_add(m, str_of(F_UPGRADE), m->protocol, true));
 }
 
 static bool has(const struct message *m, const char *name, const char *value)
@@ -189,6 +227,8 @@ bool hop_decode(struct message *m, bool *ret_unprocessed)
 	m->version = has(m, F_VERSION, "1.0") ? HTTP_1_0 : HTTP_1_1;
 	m->close = has(m, F_CLOSE, "1");
 	m->absolute_form = m->request && has(m, F_TARGET, "absolute");
+	if (m->request && has(m, F_TARGET, "none"))
+		m->authority = STR("");
 	if (!m->request && m->framing == FRAMING_CHUNKED && has(m, F_FRAMING, "close"))
 		m->framing = FRAMING_CLOSE;
 	if ((f = message_get(m, F_UPGRADE)) != NULL)

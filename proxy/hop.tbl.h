@@ -6,7 +6,7 @@ HOP_FIELD(VERSION,     "x-weft-version",     "request, response", "1.0: the mess
 HOP_FIELD(REASON,      "x-weft-reason",      "response",          "reason phrase other than the usual one, percent-encoded")
 HOP_FIELD(FRAMING,     "x-weft-framing",     "response",          "close: the body ended with the connection")
 HOP_FIELD(CLOSE,       "x-weft-close",       "request, response", "1: Connection: close was said")
-HOP_FIELD(TARGET,      "x-weft-target",      "request",           "absolute: the request target was in absolute form")
+HOP_FIELD(TARGET,      "x-weft-target",      "request",           "absolute: the request target was in absolute form; none: no Host")
 HOP_FIELD(UPGRADE,     "x-weft-upgrade",     "request, response", "the Upgrade token as it was spelt")
 HOP_FIELD(UNPROCESSED, "x-weft-unprocessed", "response",          "1: the application received no byte of the request")
 HOP_FIELD(ERROR,       "x-weft-error",       "response",          "hop;cause;policy: the answer was made by a proxy")

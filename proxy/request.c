@@ -346,8 +346,8 @@ static enum verdict step_send(struct request *r)
 	struct message *m = r->head;
 	if (r->hop == HOP_MESH && !r->encoded && !hop_encode(m))
 		return answer(r, REASON_HEAD_TOO_LARGE, true);
-	if (r->hop != HOP_MESH && r->encoded)
-		hop_strip(m);
+	if (r->hop != HOP_MESH && r->encoded && !hop_decode(m, NULL))
+		return answer(r, REASON_HEAD_TOO_LARGE, true);
 	r->encoded = r->hop == HOP_MESH;
 	ops_of(r->up)->send_head(r->up, m, m->framing == FRAMING_NONE);
 	send_up(r);

@@ -142,7 +142,7 @@ static void request_pseudo(struct h2_head *h, const struct http_limits *lim, str
 static void response_pseudo(struct h2_head *h, struct str name, struct str value)
 {
 	uint64_t status = 0;
-	if (str_is(name, ":status") && value.len == 3 && str_to_u64(value, 599, &status) && status >= 100 &&
+	if (str_is(name, ":status") && value.len == 3 && str_to_u64(value, 999, &status) && status >= 100 &&
 	    status != 101)
 		h->m->status = (uint16_t)status;
 	else

@@ -46,7 +46,7 @@ struct message {
 	bool expect_continue;                       /* "Expect: 100-continue"; the field itself stays in `fields` */
 	/* response */
 	uint16_t status;
-	struct str reason; /* phrase of HTTP/1, may be empty */
+	struct str reason; /* phrase of HTTP/1, may be empty; NULL: the usual one */
 	/* both */
 	bool close; /* "Connection: close" (or HTTP/1.0 without keep-alive) was said */
 	struct fields

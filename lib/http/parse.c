@@ -346,7 +346,7 @@ static bool status_line(struct http1_head *h, struct str line)
 	if (!str_to_u64(str_make(rest.p, 3), 999, &status) || status < 100)
 		return malformed(h, "the status code is not three digits");
 	h->msg->status = (uint16_t)status;
-	h->msg->reason = rest.len > 4 ? str_make(rest.p + 4, rest.len - 4) : (struct str){0};
+	h->msg->reason = rest.len > 4 ? str_make(rest.p + 4, rest.len - 4) : STR("");
 	if (!http1_is_phrase(h->msg->reason))
 		return malformed(h, "the reason phrase has control bytes");
 	return true;

@@ -110,7 +110,7 @@ static void write_line(struct buf *out, const struct message *m, const struct ht
 			       (char)('0' + m->status % 10), ' '};
 		add(out, version);
 		buf_add(out, code, sizeof(code));
-		buf_add_str(out, m->reason.len ? m->reason : str_of(http_reason_phrase(m->status)));
+		buf_add_str(out, m->reason.p != NULL ? m->reason : str_of(http_reason_phrase(m->status)));
 	}
 	buf_add(out, "\r\n", 2);
 }

@@ -185,7 +185,7 @@ static void answer(struct http_stream *st, uint16_t status, const char *body, co
 	struct message m;
 	message_init(&m, &own.arena, false);
 	m.status = status;
-	m.reason = str_of(reason);
+	m.reason = reason[0] != '\0' ? str_of(reason) : (struct str){NULL, 0};
 	m.version = HTTP_1_1;
 	m.has_length = body != NULL;
 	m.content_length = body ? strlen(body) : 0;

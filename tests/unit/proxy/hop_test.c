@@ -15,6 +15,7 @@ static struct message message(bool request)
 	m.version = HTTP_1_1;
 	m.status = request ? 0 : 200;
 	m.reason = request ? STR("") : STR("OK");
+	m.authority = request ? STR("orders") : STR("");
 	return m;
 }
 
@@ -40,8 +41,8 @@ static void over(struct message *m, bool *unprocessed)
 
 START_TEST(spelling_of_names_survives)
 {
-	static const char *const names[] = {"User-Agent", "X-MiXeD",          "accept", "ETag",
-					    "X-A-1b",     "WWW-Authenticate", "x"};
+	static const char *const names[] = {"User-Agent", "X-MiXeD", "accept", "ETag",  "X-A-1b", "WWW-Authenticate",
+					    "x",          "x-dup",   "X-Dup",  "X-DUP", "x-same", "x-same"};
 	struct message m = message(true);
 	for (size_t i = 0; i < ARRAY_LEN(names); i++)
 		ck_assert(message_add(&m, str_of(names[i]), STR("v"), true));
@@ -82,6 +83,20 @@ START_TEST(version_close_target_and_framing_survive)
 	m.framing = FRAMING_CHUNKED;
 	ck_assert(hop_decode(&m, NULL));
 	ck_assert_int_eq(m.framing, FRAMING_CLOSE);
+	arena_done(&arena);
+}
+END_TEST
+
+START_TEST(a_request_without_an_authority_stays_so)
+{
+	struct message m = message(true);
+	m.version = HTTP_1_0;
+	m.authority = STR("");
+	ck_assert(hop_encode(&m));
+	ck_assert_uint_gt(m.authority.len, 0);
+	ck_assert(hop_decode(&m, NULL));
+	ck_assert_uint_eq(m.authority.len, 0);
+	ck_assert(m.version == HTTP_1_0 && !m.absolute_form);
 	arena_done(&arena);
 }
 END_TEST
@@ -142,6 +157,7 @@ Suite *hop_suite(void)
 	tcase_add_test(t, spelling_of_names_survives);
 	tcase_add_test(t, a_usual_client_costs_one_short_field);
 	tcase_add_test(t, version_close_target_and_framing_survive);
+	tcase_add_test(t, a_request_without_an_authority_stays_so);
 	tcase_add_loop_test(t, reason_phrase_survives, 0, (int)ARRAY_LEN(phrases));
 	tcase_add_test(t, a_peer_cannot_put_line_ends_into_the_reason_phrase);
 	tcase_add_test(t, an_application_cannot_say_the_hops_fields);

@@ -183,8 +183,13 @@ bool gone_run(const struct options *o, struct err *err)
 
 	if (o->v[OPT_NAME] && !spec_identify(o, &s, err))
 		return false;
-	if (!node_open(o, false, &n, err))
-		return o->v[OPT_ALL] && err && err->code == ERR_NOT_FOUND; /* nothing to take out */
+	if (!node_open(o, false, &n, err)) {
+		if (!o->v[OPT_ALL] || err->code != ERR_NOT_FOUND)
+			return false;
+		remove_cgroups(
+		    n.proxies); /* nothing is attached; a proxy that ran on until now may have kept its cgroup */
+		return true;
+	}
 	if (o->v[OPT_ALL])
 		return gone_detach_all(&n, err);
 	if (!maps_open(&n, &m, err))

@@ -13,7 +13,7 @@ bool gone_detach_all(const struct node *n, struct err *err);
 /* Leftovers of namespaces that have ended. Says nothing: what cannot be removed now is tried the next time. */
 void gone_collect(const struct node *n);
 
-/* `weft-capture detach`: by --name, --all, or the namespace that it runs in. Prints what it took out. */
+/* `weft-capture detach`: by --name, --all, or the namespace that it runs in. `err` must not be NULL. */
 bool gone_run(const struct options *o, struct err *err);
 
 #endif

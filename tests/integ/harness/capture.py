@@ -76,6 +76,6 @@ class Capture:
         return self.run(host, "detach")
 
     def close(self):
-        if os.path.isdir(self.pins):
-            self.run(None, "detach", "--all")
+        self.run(None, "detach", "--all")
+        netns.wait_until(lambda: self.run(None, "detach", "--all") and not os.path.exists(self.cgroup("")), 5, "cgroups gone")
         shutil.rmtree(self.dir, ignore_errors=True)

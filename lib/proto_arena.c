@@ -114,6 +114,8 @@ bool proto_wire_ok(struct str wire, const ProtobufCMessageDescriptor *d, unsigne
 	struct wire stack[PROTO_DEPTH_MAX], sub;
 	unsigned depth = 1;
 	MUST(max >= 1 && max <= PROTO_DEPTH_MAX);
+	if (wire.len == 0)
+		return true; /* an empty message, perhaps without an address */
 	stack[0] = (struct wire){(const uint8_t *)wire.p, (const uint8_t *)wire.p + wire.len, d};
 	while (depth > 0) {
 		struct wire *w = &stack[depth - 1];

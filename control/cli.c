@@ -55,7 +55,7 @@ static void help_one(const struct command *cmd)
 	struct option rows[ARRAY_LEN(options)];
 
 	printf("weft %s %s\n  %s\n\nOptions:\n", cmd->words, cmd->args, cmd->text);
-	options_help(stdout, rows, options_of(cmd, rows));
+	option_help(stdout, rows, options_of(cmd, rows));
 	printf("\nExample:\n  %s\n", cmd->example);
 }
 

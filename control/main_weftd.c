@@ -35,9 +35,9 @@ static void help(void)
 	       "configuration\n"
 	       "  weftd run [options]                                         serve (also without a word)\n"
 	       "  weftd version\n\nOptions of init:\n");
-	options_help(stdout, init_rows, ARRAY_LEN(init_rows));
+	option_help(stdout, init_rows, ARRAY_LEN(init_rows));
 	printf("\nOptions of run:\n");
-	options_help(stdout, run_rows, ARRAY_LEN(run_rows));
+	option_help(stdout, run_rows, ARRAY_LEN(run_rows));
 }
 
 static int usage(const struct err *err)

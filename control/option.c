@@ -150,7 +150,7 @@ bool options_read(const struct option *rows, size_t n, int argc, char **argv, vo
 	return true;
 }
 
-void options_help(FILE *out, const struct option *rows, size_t n)
+void option_help(FILE *out, const struct option *rows, size_t n)
 {
 	for (size_t i = 0; i < n; i++) {
 		const struct option *o = &rows[i];

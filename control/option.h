@@ -32,6 +32,6 @@ struct option {
  * ends the options). ERR_INVALID names the option and the nearest.  */
 bool options_read(const struct option *rows, size_t n, int argc, char **argv, void *to, struct option_list *ret_words,
 		  struct err *err);
-void options_help(FILE *out, const struct option *rows, size_t n);
+void option_help(FILE *out, const struct option *rows, size_t n);
 
 #endif

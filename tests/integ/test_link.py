@@ -211,3 +211,38 @@ def test_a_refused_issue_is_said_and_tried_again(mesh):
     web.capture.wait_output("this token is spent", timeout=15)
     c.options(refuse_issue=None)
     web.wait_ready(timeout=25)
+
+
+def test_registers_over_each_family_it_is_given(mesh):
+    c = mesh.control
+    web = client(mesh)
+    web.extra = ["--control", f"{c.host.ip4}:{c.port},[{c.host.ip6}]:{c.port}"]
+    web.start()
+    wait_until(lambda: {e["peer"].split(":")[0] for e in c.found("register")} == {"ipv4", "ipv6"}, 10, "two registrations")
+    assert len(c.found("request", type="Self", nonce="")) == 1  # the second one only registers
+
+
+def test_a_silent_control_plane_is_found_out(mesh):
+    c = mesh.control
+    web = client(mesh).start()
+    c.wait("register")
+    c.options(silent=True)
+    web.capture.wait_output("link_down", timeout=40)
+    assert "heartbeat" in web.log()
+    assert web.status("/ready")[0] == 200  # what is known stays in force
+    c.options(silent=False)
+    c.wait("register", count=2, timeout=20)
+
+
+def test_holds_what_is_used_of_what_there_is(mesh, net):
+    c, ip = mesh.control, serve_plain(mesh, net)
+    web = client(mesh).start()
+    for i in range(1000):
+        name, vip = f"shop/s{i}", f"10.99.{8 + i // 250}.{1 + i % 250}"
+        c.service(name, vip, {80: "HTTP"}, "s1", hold=True)
+        c.endpoints(name, vip, [(ip, None, {80: 8080})], hold=True)
+        c.manifest(name, vip, "s1", hold=i < 999)
+    assert get(web, "http://10.99.8.1/")[0] == 200
+    assert get(web, "http://10.99.11.250/")[0] == 200
+    config = web.admin("/config")
+    assert config["services"] == 2 and len([r for r in config["resources"] if r["type"] == "Service"]) == 2

@@ -265,7 +265,7 @@ class Control:
 
     def start(self):
         self.events, self.seen = [], 0
-        argv = self.host.command([sys.executable, str(HERE), f"0.0.0.0:{self.port}"])
+        argv = self.host.command([sys.executable, str(HERE), f"[::]:{self.port}"])
         self.proc = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env={**os.environ, "GRPC_VERBOSITY": "ERROR"})
         threading.Thread(target=self._read, daemon=True).start()
         self.root_hash = self.wait("up")["root_hash"]
@@ -357,7 +357,8 @@ class ScriptedMesh(_Base):
         if not path.exists():
             path.touch(mode=0o600)
             path.write_text(w.token or self.control.token(w.sa, w.ns))
-        return ["--token-file", str(path), "--control", f"{self.control.host.ip4}:{self.control.port}"]
+        control = [] if "--control" in w.extra else ["--control", f"{self.control.host.ip4}:{self.control.port}"]
+        return ["--token-file", str(path), *control]
 
     def proxy_args(self, w):
         return []

@@ -203,11 +203,19 @@ static bool encode_target(struct message *m)
 	return !m->absolute_form || add(m, F_TARGET, "absolute");
 }
 
+/* Who asked in HTTP/2 is served in HTTP/2 where the application lets one choose. */
+static bool encode_version(struct message *m)
+{
+	if (m->version == HTTP_1_0)
+		return add(m, F_VERSION, "1.0");
+	return m->version != HTTP_2 || !m->request || add(m, F_VERSION, "2");
+}
+
 bool hop_encode(struct message *m)
 {
-	return encode_case(m) && encode_reason(m) && (m->version != HTTP_1_0 || add(m, F_VERSION, "1.0")) &&
+	return encode_case(m) && encode_reason(m) && encode_version(m) &&
 	       (m->framing != FRAMING_CLOSE || add(m, F_FRAMING, "close")) && (!m->close || add(m, F_CLOSE, "1")) &&
-	       encode_target(m) && (m->protocol.len == 0 || message_add(m, str_of(F_UPGRADE), m->protocol, true));
+	       encode_target(m);
 }
 
 static bool has(const struct message *m, const char *name, const char *value)
@@ -224,15 +232,13 @@ bool hop_decode(struct message *m, bool *ret_unprocessed)
 		casing = f->value;
 	if (!m->request && (f = message_get(m, F_ERROR)) != NULL)
 		error = f->value;
-	m->version = has(m, F_VERSION, "1.0") ? HTTP_1_0 : HTTP_1_1;
+	m->version = has(m, F_VERSION, "1.0") ? HTTP_1_0 : has(m, F_VERSION, "2") ? HTTP_2 : HTTP_1_1;
 	m->close = has(m, F_CLOSE, "1");
 	m->absolute_form = m->request && has(m, F_TARGET, "absolute");
 	if (m->request && has(m, F_TARGET, "none"))
 		m->authority = STR("");
 	if (!m->request && m->framing == FRAMING_CHUNKED && has(m, F_FRAMING, "close"))
 		m->framing = FRAMING_CLOSE;
-	if ((f = message_get(m, F_UPGRADE)) != NULL)
-		m->protocol = f->value;
 	if (ret_unprocessed != NULL)
 		*ret_unprocessed = has(m, F_UNPROCESSED, "1");
 	if (!m->request) {

@@ -50,13 +50,18 @@ struct upstream {
 
 const char *hop_name(enum hop h)
 {
-	static const char *const names[HOP_COUNT] = {"mesh", "plain", "local"};
+	static const char *const names[HOP_COUNT] = {"mesh", "plain", "plain-h2", "local", "local-h2"};
 	return names[h];
+}
+
+static bool is_local(enum hop h)
+{
+	return h == HOP_LOCAL || h == HOP_LOCAL_H2;
 }
 
 static const struct codec_ops *codec_of(enum hop h)
 {
-	return h == HOP_MESH ? &codec_h2 : &codec_h1;
+	return h == HOP_PLAIN || h == HOP_LOCAL ? &codec_h1 : &codec_h2;
 }
 
 static void serve_soon(struct pool_key *k)
@@ -126,7 +131,7 @@ static enum reason dial_reason(const struct upstream *u, const struct err *err)
 /* Streams that the connections now being dialled will have room for. */
 static size_t room_to_come(const struct pool_key *k)
 {
-	return k->n_dialing * (k->hop == HOP_MESH ? k->pool->limits.streams_max : 1);
+	return k->n_dialing * (codec_of(k->hop) == &codec_h2 ? k->pool->limits.streams_max : 1);
 }
 
 static void lost_before_ready(struct upstream *u, const struct err *err)
@@ -221,7 +226,7 @@ static bool prepare(void *arg, int fd, struct err *err)
 	const struct pool_key *k = arg;
 	if (!mark_exempt(k->pool->cfg.mark, fd, err))
 		return false;
-	return k->hop != HOP_LOCAL || mark_client_pooled(k->pool->cfg.mark, fd, &k->addr, err);
+	return !is_local(k->hop) || mark_client_pooled(k->pool->cfg.mark, fd, &k->addr, err);
 }
 
 static void dial(struct pool_key *k)
@@ -238,7 +243,7 @@ static void dial(struct pool_key *k)
 	    .prepare = prepare,
 	    .prepare_arg = k,
 	};
-	if (k->hop == HOP_LOCAL)
+	if (is_local(k->hop))
 		d.from = mark_source(&k->addr);
 	if (k->hop == HOP_MESH) {
 		u->peer = NEW(struct tls_peer);
@@ -379,11 +384,19 @@ static void sweep(struct timer *t)
 	timer_start(&p->sweep, 1000);
 }
 
+struct http_limits pool_limits(void)
+{
+	struct http_limits l = http_limits_default;
+	l.head_max += 4096;
+	l.fields_max += 8;
+	return l;
+}
+
 struct pool *pool_new(const struct pool_cfg *cfg)
 {
 	struct pool *p = NEW(struct pool);
 	p->cfg = *cfg;
-	p->limits = http_limits_default;
+	p->limits = pool_limits();
 	/* The sweep above lets idle connections go; the codec's own idle limit would race with a request that has just been given. */
 	p->limits.idle_timeout_ms = 0;
 	map_init(&p->keys);

@@ -22,9 +22,11 @@
 #define POOL_OTHER_DIAL_MS 10000
 
 enum hop {
-	HOP_MESH,  /* mTLS, weft1-h2 */
-	HOP_PLAIN, /* HTTP/1.1 to an endpoint that is not meshed */
-	HOP_LOCAL, /* HTTP/1.1 to this proxy's own application */
+	HOP_MESH,     /* mTLS, weft1-h2 */
+	HOP_PLAIN,    /* HTTP/1.1 to an endpoint that is not meshed */
+	HOP_PLAIN_H2, /* HTTP/2 with prior knowledge to such a one */
+	HOP_LOCAL,    /* HTTP/1.1 to this proxy's own application */
+	HOP_LOCAL_H2, /* HTTP/2 with prior knowledge to it */
 	HOP_COUNT
 };
 const char *hop_name(enum hop h);
@@ -37,6 +39,8 @@ struct pool_cfg {
 	const struct mark *mark;
 };
 struct pool *pool_new(const struct pool_cfg *cfg);
+/* The limits of messages on the hop: the usual ones and room for the hop's own fields (hop.tbl.h). */
+struct http_limits pool_limits(void);
 void pool_free(struct pool **p);
 
 /* One who waits for a stream. Embed it. */

@@ -24,8 +24,9 @@ struct proxy {
 	const struct link *link; /* NULL with -f */
 	const struct balance_ops *balance;
 	uint32_t balance_state;
-	struct http_limits limits;
-	struct list sessions; /* struct session */
+	struct http_limits limits;     /* of messages from applications and from outside */
+	struct http_limits hop_limits; /* from sidecars: room for the hop's own fields */
+	struct list sessions;          /* struct session */
 	size_t n_sessions;
 	bool draining;
 };

@@ -114,6 +114,53 @@ static void drop_upstream(struct request *r, enum reason reason)
 	r->up = NULL;
 }
 
+/* No answer can be given (any more): the stream is cut. */
+static enum verdict cut(struct request *r, enum reason reason, bool unprocessed)
+{
+	ops_of(r->down)->reset(r->down, reason, unprocessed);
+	r->down = NULL;
+	return finish_now(r);
+}
+
+/* Which hop answered and why; to the other sidecar also whether the application had the request. */
+static bool mark_answer(struct request *r, struct message *m, enum reason reason, bool unprocessed)
+{
+	return hop_add_error(m, side(r), reason, r->permit.policy != NULL ? r->permit.policy : "") &&
+	       (!unprocessed || !r->owner->mesh || hop_add_unprocessed(m));
+}
+
+static bool is_grpc(const struct request *r)
+{
+	const struct field *f = r->head != NULL ? message_get(r->head, "content-type") : NULL;
+	struct str grpc = STR("application/grpc");
+	return f != NULL && str_starts(f->value, grpc) &&
+	       (f->value.len == grpc.len || strchr("+;", f->value.p[grpc.len]) != NULL);
+}
+
+/* A gRPC caller is told in its own terms: 200, and the status of the reason row (a trailers-only answer). */
+static enum verdict answer_grpc(struct request *r, enum reason reason, bool unprocessed)
+{
+	const struct reason_row *row = reason_row(reason);
+	struct message m;
+	message_init(&m, &r->arena, false);
+	m.version = HTTP_2;
+	m.status = 200;
+	m.framing = FRAMING_NONE;
+	struct str status = arena_printf(&r->arena, "%u", row->grpc_status);
+	struct str text = arena_printf(&r->arena, "weft: %s: %s", row->label, row->text);
+	bool ok = status.p != NULL && text.p != NULL &&
+		  message_add(&m, STR("content-type"), STR("application/grpc"), true) &&
+		  message_add(&m, STR("grpc-status"), status, true) &&
+		  message_add(&m, STR("grpc-message"), text, true) && mark_answer(r, &m, reason, unprocessed);
+	if (!ok)
+		return cut(r, REASON_OVERLOAD, unprocessed);
+	r->status = m.status;
+	r->head_down = true;
+	ops_of(r->down)->send_head(r->down, &m, true);
+	r->answer_ended = r->answer_sent = true;
+	return finish_now(r);
+}
+
 /* A whole answer of our own, in the caller's protocol: status and text of the reason row, x-weft-error says which hop and why.
  * `unprocessed`: the application has not had the request (told to the other sidecar only). */
 static enum verdict answer(struct request *r, enum reason reason, bool unprocessed)
@@ -122,11 +169,10 @@ static enum verdict answer(struct request *r, enum reason reason, bool unprocess
 	struct message m;
 	r->reason = reason;
 	drop_upstream(r, reason);
-	if (r->head_down || row->http_status == 0) {
-		ops_of(r->down)->reset(r->down, reason, unprocessed);
-		r->down = NULL;
-		return finish_now(r);
-	}
+	if (r->head_down || row->http_status == 0)
+		return cut(r, reason, unprocessed);
+	if (is_grpc(r))
+		return answer_grpc(r, reason, unprocessed);
 	message_init(&m, &r->arena, false);
 	m.version = HTTP_1_1;
 	m.status = row->http_status;
@@ -138,14 +184,9 @@ static enum verdict answer(struct request *r, enum reason reason, bool unprocess
 	m.has_length = true;
 	m.content_length = text.len;
 	bool ok = text.p != NULL && message_add(&m, STR("content-type"), STR("text/plain; charset=utf-8"), true) &&
-		  hop_add_error(&m, side(r), reason, r->permit.policy != NULL ? r->permit.policy : "");
-	if (unprocessed && r->owner->mesh)
-		ok = ok && hop_add_unprocessed(&m);
-	if (!ok) {
-		ops_of(r->down)->reset(r->down, REASON_OVERLOAD, unprocessed);
-		r->down = NULL;
-		return finish_now(r);
-	}
+		  mark_answer(r, &m, reason, unprocessed);
+	if (!ok)
+		return cut(r, REASON_OVERLOAD, unprocessed);
 	r->status = m.status;
 	r->head_down = true;
 	ops_of(r->down)->send_head(r->down, &m, head);
@@ -237,10 +278,23 @@ static enum verdict step_policy(struct request *r)
 	return reason == REASON_NONE ? NEXT : answer(r, reason, true);
 }
 
+/* An application is spoken to as it declared itself, or else as it was asked. */
+static enum hop application_hop(const struct request *r)
+{
+	bool inbound = r->subject.direction == INBOUND;
+	enum protocol p = !inbound                  ? r->target.protocol
+			  : r->subject.port != NULL ? r->subject.port->protocol
+						    : PROTOCOL_UNDECLARED;
+	bool h2 = p == PROTOCOL_HTTP2 || r->head->version == HTTP_2;
+	if (inbound)
+		return h2 ? HOP_LOCAL_H2 : HOP_LOCAL;
+	return h2 ? HOP_PLAIN_H2 : HOP_PLAIN;
+}
+
 static enum verdict step_balance(struct request *r)
 {
 	if (r->subject.direction == INBOUND || r->target.kind == TARGET_EXTERNAL) {
-		r->hop = r->subject.direction == INBOUND ? HOP_LOCAL : HOP_PLAIN;
+		r->hop = application_hop(r);
 		r->ep = (struct endpoint){.addr = *r->subject.to, .weight = 1, .zone = "", .workload = ""};
 		return NEXT;
 	}
@@ -255,7 +309,7 @@ static enum verdict step_balance(struct request *r)
 			return answer(r, REASON_NO_HEALTHY, true);
 		r->ep = *ep;
 	}
-	r->hop = r->ep.meshed ? HOP_MESH : HOP_PLAIN;
+	r->hop = r->ep.meshed ? HOP_MESH : application_hop(r);
 	return NEXT;
 }
 

@@ -178,23 +178,23 @@ static enum verdict wait_for_bytes(struct session *s, enum protocol p)
 	return WAIT;
 }
 
-/* What has been seen, as the declaration allows: an HTTP port takes what looks like HTTP as HTTP and lets the strict parser refuse the
- * rest; a TCP port is opaque whatever passes over it. HTTP/2 without the hop is opaque for now. */
+/* What has been seen, as the declaration allows: an HTTP port takes everything but TLS as HTTP and lets the strict parser refuse the rest;
+ * a TCP port is opaque whatever passes over it. */
 static enum detected judge(enum detected seen, enum protocol p)
 {
 	if (seen == DETECT_MESH_H2 || seen == DETECT_MESH_TCP)
 		return seen;
-	if (p == PROTOCOL_TCP || p == PROTOCOL_TLS || p == PROTOCOL_HTTP2)
+	if (p == PROTOCOL_TCP || p == PROTOCOL_TLS || seen == DETECT_TLS)
 		return DETECT_OPAQUE;
-	if (p == PROTOCOL_HTTP && seen != DETECT_HTTP2 && seen != DETECT_TLS)
-		return DETECT_HTTP1;
-	return seen == DETECT_HTTP1 ? DETECT_HTTP1 : DETECT_OPAQUE;
+	if (seen == DETECT_HTTP1 || seen == DETECT_HTTP2)
+		return seen;
+	return p == PROTOCOL_HTTP ? DETECT_HTTP1 : p == PROTOCOL_HTTP2 ? DETECT_HTTP2 : DETECT_OPAQUE;
 }
 
 static enum verdict step_detect(struct session *s)
 {
 	enum protocol p = declared(s);
-	if (s->direction == OUTBOUND && (p == PROTOCOL_TCP || p == PROTOCOL_TLS || p == PROTOCOL_HTTP2)) {
+	if (s->direction == OUTBOUND && (p == PROTOCOL_TCP || p == PROTOCOL_TLS)) {
 		s->detected = DETECT_OPAQUE;
 		return NEXT;
 	}
@@ -354,7 +354,7 @@ static void serve_opaque(struct session *s)
 
 static enum verdict step_serve(struct session *s)
 {
-	if (s->detected != DETECT_HTTP1 && s->detected != DETECT_MESH_H2) {
+	if (s->detected != DETECT_HTTP1 && s->detected != DETECT_HTTP2 && s->detected != DETECT_MESH_H2) {
 		serve_opaque(s);
 		return WAIT;
 	}
@@ -363,7 +363,8 @@ static enum verdict step_serve(struct session *s)
 	s->conn = NULL;
 	/* Requests look the target up afresh, each in the snapshot of its time. */
 	snapshot_unref(&s->snapshot);
-	s->http = codec->session_new(c, HTTP_SERVER, &s->p->limits, &http_evs, s);
+	s->http = codec->session_new(c, HTTP_SERVER, s->detected == DETECT_MESH_H2 ? &s->p->hop_limits : &s->p->limits,
+				     &http_evs, s);
 	if (s->p->draining)
 		codec->drain(s->http);
 	return WAIT;

@@ -144,6 +144,7 @@ static bool make(struct worker *w, struct err *err)
 	p->stats = stats_new();
 	p->balance = &balance_round_robin;
 	p->limits = http_limits_default;
+	p->hop_limits = pool_limits();
 	list_init(&p->sessions);
 	struct pool_cfg pool = {.loop = p->loop, .identity = p->identity, .mark = p->mark};
 	p->pool = pool_new(&pool);

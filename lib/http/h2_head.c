@@ -348,10 +348,16 @@ static void nv_begin(struct h2_nv *nv)
 	nv->cap = ARRAY_LEN(nv->few);
 }
 
+bool h2_is_connect(const struct message *m)
+{
+	return str_is(m->method, "CONNECT") || (m->protocol.len > 0 && m->framing == FRAMING_TUNNEL);
+}
+
+/* An Upgrade of HTTP/1.1 is an extended CONNECT here (RFC 8441). */
 static void nv_request(struct h2_nv *nv, const struct message *m)
 {
-	bool connect = str_is(m->method, "CONNECT");
-	nv_put(nv, STR(":method"), m->method);
+	bool connect = h2_is_connect(m);
+	nv_put(nv, STR(":method"), connect ? STR("CONNECT") : m->method);
 	if (connect && m->protocol.len)
 		nv_put(nv, STR(":protocol"), m->protocol);
 	if (!connect || m->protocol.len) {
@@ -365,7 +371,8 @@ static void nv_request(struct h2_nv *nv, const struct message *m)
 static void nv_response(struct h2_nv *nv, const struct message *m)
 {
 	MUST(m->status >= 100 && m->status <= 999);
-	snprintf(nv->status, sizeof(nv->status), "%u", m->status % 1000u);
+	/* HTTP/2 has no 101: what it opens is opened by a 200 (RFC 8441 5). */
+	snprintf(nv->status, sizeof(nv->status), "%u", m->status == 101 ? 200 : m->status % 1000u);
 	nv_put(nv, STR(":status"), str_make(nv->status, 3));
 }
 

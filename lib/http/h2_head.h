@@ -41,6 +41,8 @@ struct h2_nv {
 	char number[24]; /* content-length */
 	char status[4];
 };
+/* A tunnel in HTTP/2's terms: CONNECT, or an Upgrade of HTTP/1.1. */
+bool h2_is_connect(const struct message *m);
 void h2_nv_message(struct h2_nv *nv, const struct message *m);
 void h2_nv_fields(struct h2_nv *nv, const struct fields *f); /* trailers */
 void h2_nv_done(struct h2_nv *nv);

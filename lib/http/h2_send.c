@@ -18,7 +18,7 @@ static int submit_response(struct h2_stream *st, const struct message *m, const 
 {
 	struct h2_session *s = h2_session_of(st);
 	nghttp2_data_provider body = {.read_callback = h2_read_body};
-	if (m->status < 200)
+	if (m->status < 200 && m->status != 101)
 		return nghttp2_submit_headers(s->ng, NGHTTP2_FLAG_NONE, st->id, NULL, nv->v, nv->n, NULL);
 	return nghttp2_submit_response(s->ng, st->id, nv->v, nv->n, end ? NULL : &body);
 }
@@ -32,9 +32,7 @@ static int submit_request(struct h2_stream *st, const struct message *m, const s
 		return id;
 	st->id = id;
 	st->open = true;
-	st->asked = str_is(m->method, "HEAD")      ? H2_ASKED_HEAD
-		    : str_is(m->method, "CONNECT") ? H2_ASKED_CONNECT
-						   : H2_ASKED_OTHER;
+	st->asked = str_is(m->method, "HEAD") ? H2_ASKED_HEAD : h2_is_connect(m) ? H2_ASKED_CONNECT : H2_ASKED_OTHER;
 	s->guard.streams++;
 	return 0;
 }
@@ -47,10 +45,10 @@ void h2_send_head(struct http_stream *base, const struct message *m, bool end)
 	if (st->over || st->reset_due || s->finished || s->closed || (s->role == HTTP_SERVER && !st->open))
 		return;
 	MUST(!st->head_queued && !st->out_ended);
-	bool final = m->request || m->status >= 200;
+	bool final = m->request || m->status >= 200 || m->status == 101;
 	int rc = NGHTTP2_ERR_INVALID_ARGUMENT;
 	h2_nv_message(&nv, m);
-	if (!m->request && m->status != 101 && (final || !end))
+	if (!m->request && (final || !end))
 		rc = submit_response(st, m, &nv, end);
 	else if (m->request)
 		rc = submit_request(st, m, &nv, end);

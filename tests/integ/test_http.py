@@ -9,6 +9,7 @@ import threading
 import time
 
 import pytest
+from conftest import missing
 from harness.http1 import Message, Origin, Peer
 from harness.mesh import FileMesh
 from harness.netns import Net, wait_until
@@ -30,7 +31,7 @@ FRAMING = tuple(ALLOWED)
 def ways(tmp_path_factory):
     """The same two applications with and without a mesh: {"direct": (client host, address, port, origin host), "mesh": ...}."""
     if os.geteuid() != 0:
-        pytest.skip("network namespaces need root")
+        missing("network namespaces need root")
     with Net() as net, FileMesh(net, tmp_path_factory.mktemp("http")) as m:
         orders = m.workload(net.host("a"), "orders", ports="8080/http")
         web = m.workload(net.host("b"), "web")

@@ -78,6 +78,30 @@ static void reply(struct http_exchange *x, unsigned status, json_t *answer)
 	exchange_reply_buf(x, (uint16_t)status, "application/json", &body);
 }
 
+static void note(const struct message *m, unsigned status, const char *who)
+{
+	event(EV_API_REQUEST, "method=\"" STR_FMT "\" path=\"" STR_FMT "\" status=%u who=\"%s\"", STR_ARG(m->method),
+	      (int)MIN(m->path.len, 200), m->path.p, status, who);
+}
+
+/* Before a body is read: a stranger's 32 MiB are not for our memory. */
+static bool admit(void *ctx, struct http_exchange *x)
+{
+	struct api *a = ctx;
+	char who[SPIFFE_ID_MAX];
+	struct err err;
+	json_t *answer = NULL;
+
+	MUST_BE(a, API_MAGIC);
+	if (who_asks(a, x, who, sizeof(who), &err))
+		return true;
+	unsigned status = api_error(&err, &answer);
+	note(exchange_request(x), status, "-");
+	reply(x, status, answer);
+	json_decref(answer);
+	return false;
+}
+
 static void on_request(void *ctx, struct http_exchange *x)
 {
 	struct api *a = ctx;
@@ -88,13 +112,12 @@ static void on_request(void *ctx, struct http_exchange *x)
 	unsigned status;
 
 	MUST_BE(a, API_MAGIC);
-	if (who_asks(a, x, who, sizeof(who), &err)) {
+	if (who_asks(a, x, who, sizeof(who), &err)) { /* again: a bearer token may have expired since */
 		struct api_request rq = {m->method, m->path, exchange_body(x), who};
 		status = api_call(&a->cfg, &rq, &answer);
 	} else
 		status = api_error(&err, &answer);
-	event(EV_API_REQUEST, "method=\"" STR_FMT "\" path=\"" STR_FMT "\" status=%u who=\"%s\"", STR_ARG(m->method),
-	      (int)MIN(m->path.len, 200), m->path.p, status, who);
+	note(m, status, who);
 	reply(x, status, answer);
 	json_decref(answer);
 }
@@ -104,6 +127,7 @@ static struct http_server *server_new(struct api *a)
 	struct http_server_cfg cfg = {.body_max = API_BODY_MAX,
 				      .tls = a->cfg.tls,
 				      .connections_max = CONNECTIONS_MAX,
+				      .admit = admit,
 				      .on_request = on_request,
 				      .ctx = a};
 	return http_server_new(a->loop, &cfg);

@@ -185,7 +185,10 @@ static void on_head(void *ctx, struct message *m)
 {
 	struct http_exchange *x = ctx;
 	MUST_BE(x, EXCHANGE_MAGIC);
+	const struct http_server_cfg *cfg = &x->link->server->cfg;
 	x->m = m;
+	if (cfg->admit && !cfg->admit(cfg->ctx, x))
+		return;
 	if (m->has_length && m->content_length > x->link->server->cfg.body_max) {
 		refuse_body(x);
 		return;

@@ -12,6 +12,9 @@ struct http_server_cfg {
 	size_t body_max;          /* larger: 413 */
 	SSL_CTX *tls;             /* NULL: plain. ALPN picks h2 or http/1.1; plain is HTTP/1.1, or HTTP/2 by preface */
 	unsigned connections_max; /* more are closed as soon as they are accepted */
+	/* A head has arrived, its body has not been read: false when it was answered with exchange_reply() (who may not ask shall
+	 * not fill memory with a body). NULL: everybody may send one. */
+	bool (*admit)(void *ctx, struct http_exchange *x);
 	/* A whole request has arrived. Answer now or later with exchange_reply(). */
 	void (*on_request)(void *ctx, struct http_exchange *x);
 	/* The client of an exchange that was kept went away; x is gone after the call. NULL: nobody keeps any. */

@@ -6,6 +6,7 @@ import os
 import re
 import signal
 import socket
+import ssl
 import stat
 import subprocess
 import textwrap
@@ -357,6 +358,41 @@ def test_only_the_administrator_is_served(program, mesh, tmp_path):
     assert done.returncode == 1 and "bearer token is not known" in done.stderr
     done = with_config(token=None, certificate=None)
     assert done.returncode == 1 and "it needs root, certificate and key" in done.stderr
+
+
+def stranger(mesh, alpn):
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    context.set_alpn_protocols([alpn])
+    return context.wrap_socket(socket.create_connection(("127.0.0.1", mesh.ports[1]), timeout=10))
+
+
+def test_a_stranger_is_answered_before_its_body_over_http2(mesh):
+    h2 = pytest.importorskip("h2.connection")
+    with stranger(mesh, "h2") as s:
+        c = h2.H2Connection()
+        c.initiate_connection()
+        c.send_headers(1, [(":method", "POST"), (":path", "/v1/apply"), (":scheme", "https"), (":authority", "weftd"),
+                           ("content-length", "30000000")])
+        c.send_data(1, b"x" * 16000)
+        s.sendall(c.data_to_send())
+        events = []
+        while not any(type(e).__name__ == "StreamEnded" for e in events):
+            events += c.receive_data(s.recv(65536))
+            s.sendall(c.data_to_send())
+    head = next(e for e in events if type(e).__name__ == "ResponseReceived").headers
+    body = b"".join(e.data for e in events if type(e).__name__ == "DataReceived")
+    assert (b":status", b"401") in [tuple(h) for h in head]
+    assert b"bearer token" in body
+
+
+def test_a_stranger_is_answered_before_its_body_over_http1(mesh):
+    with stranger(mesh, "http/1.1") as s:
+        s.sendall(b"POST /v1/apply HTTP/1.1\r\nHost: weftd\r\nContent-Length: 30000000\r\n\r\n{")
+        assert s.recv(65536).startswith(b"HTTP/1.1 401 ")
+    with stranger(mesh, "http/1.1") as s:
+        s.sendall(b"GET /v1/status HTTP/1.1\r\nHost: weftd\r\nAuthorization: Bearer weftapi." + b"0" * 64 + b"\r\n\r\n")
+        assert s.recv(65536).startswith(b"HTTP/1.1 403 ")
 
 
 def test_weftd_away_is_a_failure_in_words(mesh):

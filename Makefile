@@ -57,8 +57,8 @@ obj_pb := $(patsubst $(GEN)/%.c,$(B)/gen/%.o,$(pb_src))
 mains    := $(wildcard proxy/main_*.c control/main_*.c bpf/main_*.c)
 programs :=
 programs += $(if $(and $(wildcard proxy/main_proxy.c),$(wildcard proxy/link*.c),$(wildcard lib/grpc.c),$(wildcard lib/http/server.c)),$(B)/bin/weft-proxy)
-programs += $(if $(and $(wildcard control/main_weftd.c),$(wildcard control/daemon.c)),$(B)/bin/weftd)
-programs += $(if $(and $(wildcard control/main_weft.c),$(wildcard lib/http/client.c)),$(B)/bin/weft)
+programs += $(if $(wildcard control/main_weftd.c),$(B)/bin/weftd)
+programs += $(if $(wildcard control/main_weft.c),$(B)/bin/weft)
 programs += $(if $(wildcard bpf/main_capture.c),$(B)/bin/weft-capture)
 
 .DELETE_ON_ERROR:

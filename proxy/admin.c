@@ -42,24 +42,26 @@ static void page_live(struct admin *a, struct http_exchange *x)
 	reply_text(x, 200, "live\n");
 }
 
-static void not_registered(struct http_exchange *x, const char *why)
+static void not_ready(struct http_exchange *x, const char *what, const char *why)
 {
 	struct buf out;
 	buf_init(&out, 0);
-	buf_printf(&out, "not ready: weftd does not register this workload: %s\n", why);
+	buf_printf(&out, "not ready: %s: %s\n", what, why);
 	exchange_reply_buf(x, 503, "text/plain; charset=utf-8", &out);
 }
 
 static void page_ready(struct admin *a, struct http_exchange *x)
 {
+	const struct link *l = a->p->link;
+	const char *trouble = l && link_trouble(l) ? link_trouble(l) : "waiting for weftd's first answer";
 	if (a->draining)
 		reply_text(x, 503, "not ready: draining\n");
 	else if (!identity_ready(a->p->identity))
-		reply_text(x, 503, "not ready: no certificate yet (is weftd reachable, is the join token valid?)\n");
+		not_ready(x, "no certificate yet", trouble);
+	else if (l && link_refused(l))
+		not_ready(x, "weftd does not register this workload", link_refused(l));
 	else if (!config_ready(a->p->config))
-		reply_text(x, 503, "not ready: no mesh configuration yet (is weftd reachable?)\n");
-	else if (a->p->link && link_refused(a->p->link))
-		not_registered(x, link_refused(a->p->link));
+		not_ready(x, "no mesh configuration yet", trouble);
 	else
 		reply_text(x, 200, "ready\n");
 }

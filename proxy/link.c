@@ -55,6 +55,7 @@ struct link {
 	bool joining;          /* the uplink's attempt is for a certificate alone */
 	bool leaving;
 	struct renew renew;
+	struct err trouble; /* what last went wrong with weftd; ERR_NONE since it worked */
 	/* the request for a certificate under way */
 	struct grpc_call *issue; /* NULL: none */
 	EVP_PKEY *issue_key;
@@ -67,6 +68,7 @@ struct link {
 
 static void identity_failed(struct link *l, const struct err *err)
 {
+	l->trouble = *err;
 	event(EV_IDENTITY_FAILED, "why=\"%s\"", err->text);
 }
 
@@ -226,6 +228,7 @@ static void ads_on_message(void *ctx, struct grpc_call *call, struct str message
 	struct link *l = ctx;
 	struct err err;
 	uplink_worked(l->paths[0].uplink);
+	l->trouble.code = ERR_NONE;
 	if (!subscribe_message(l->subscribe, message, &err))
 		uplink_fail(l->paths[0].uplink, &err);
 }
@@ -297,8 +300,10 @@ static void on_down(void *ctx, const struct err *err)
 		return;
 	if (l->joining)
 		identity_failed(l, err);
-	else
+	else {
+		l->trouble = *err;
 		event(EV_LINK_DOWN, "why=\"%s\"", err->text);
+	}
 	issue_over(l);
 	if (l->ads) {
 		subscribe_stop(l->subscribe);
@@ -524,6 +529,11 @@ void link_free(struct link **lp)
 bool link_is_up(const struct link *l)
 {
 	return l->ads != NULL;
+}
+
+const char *link_trouble(const struct link *l)
+{
+	return l->trouble.code == ERR_NONE ? NULL : l->trouble.text;
 }
 
 const char *link_refused(const struct link *l)

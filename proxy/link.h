@@ -32,6 +32,8 @@ struct link *link_new(const struct link_cfg *cfg, struct err *err);
 void link_goodbye(struct link *l);
 void link_free(struct link **l);
 bool link_is_up(const struct link *l);
+/* What last went wrong with weftd, for /ready; NULL before, and since it worked again. */
+const char *link_trouble(const struct link *l);
 /* Why this workload is not registered, for /ready; NULL while nothing is wrong. */
 const char *link_refused(const struct link *l);
 

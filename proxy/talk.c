@@ -25,6 +25,7 @@ struct talk {
 	struct grpc_call *call;       /* NULL while it waits for another try */
 	struct timer beat, retry;
 	uint64_t backoff_ms;
+	uint64_t beat_ms; /* between two heartbeats */
 	uint64_t sequence, acknowledged;
 	bool over; /* goodbye was said */
 	bool skew_said;
@@ -80,13 +81,13 @@ static void on_beat(struct timer *timer)
 	Weft__V1__LinkUp up = WEFT__V1__LINK_UP__INIT;
 	Weft__V1__Heartbeat h = WEFT__V1__HEARTBEAT__INIT;
 	struct err err;
-	timer_start(&t->beat, TALK_HEARTBEAT_MS);
+	timer_start(&t->beat, t->beat_ms);
 	h.sequence = ++t->sequence;
 	up.kind_case = WEFT__V1__LINK_UP__KIND_HEARTBEAT;
 	up.heartbeat = &h;
 	if (t->sequence - t->acknowledged > TALK_LOST || !send_up(t, &up)) {
-		err_set(&err, ERR_TIMEOUT, "weftd has not answered a heartbeat for %d s",
-			TALK_LOST * TALK_HEARTBEAT_MS / 1000);
+		err_set(&err, ERR_TIMEOUT, "weftd has not answered a heartbeat for %llu ms",
+			(unsigned long long)(TALK_LOST * t->beat_ms));
 		t->cfg.on_dead(t->cfg.ctx, &err);
 	}
 }
@@ -111,6 +112,10 @@ static void take_registered(struct talk *t, const Weft__V1__Registered *r)
 	}
 	t->refused[0] = '\0';
 	t->backoff_ms = BACKOFF_FIRST_MS;
+	/* Two may be lost before the lease runs out, however short weftd keeps it. */
+	if (r->lease_s > 0 && r->lease_s < 3 * TALK_HEARTBEAT_MS / 1000)
+		t->beat_ms = (uint64_t)r->lease_s * 1000 / 3;
+	timer_start(&t->beat, t->beat_ms);
 	event(EV_REGISTERED, "workload=\"%s\" address=%s lease_s=%u", r->workload, text, r->lease_s);
 	t->cfg.on_registered(t->cfg.ctx);
 }
@@ -202,7 +207,8 @@ static void begin(struct timer *timer)
 		timer_start(&t->retry, t->backoff_ms);
 		return;
 	}
-	timer_start(&t->beat, TALK_HEARTBEAT_MS);
+	t->beat_ms = TALK_HEARTBEAT_MS;
+	timer_start(&t->beat, t->beat_ms);
 }
 
 struct talk *talk_new(const struct talk_cfg *cfg)

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* talk.h: /weft.v1.Link/Talk: this workload's registration over one uplink. It lives while the call does: register, a heartbeat
- * every 5 s, goodbye on a clean stop. The address that counts is the one the uplink comes from. */
+ * every 5 s (a third of the lease where that is less), goodbye on a clean stop. The address that counts is the one the uplink comes from. */
 #ifndef WEFT_PROXY_TALK_H
 #define WEFT_PROXY_TALK_H
 
@@ -8,7 +8,7 @@
 #include "proxy/options.h"
 
 #define TALK_PATH         "/weft.v1.Link/Talk"
-#define TALK_HEARTBEAT_MS 5000
+#define TALK_HEARTBEAT_MS 5000  /* at most; see take_registered */
 #define TALK_LOST         4     /* heartbeats without an answer: the uplink is dead */
 #define TALK_SKEW_MS      60000 /* clocks further apart than this are said */
 #define TALK_REASON_MAX   256

@@ -199,7 +199,11 @@ def child(server, config, instance):
 
     def do_issue(c):
         key = ec.generate_private_key(ec.SECP256R1())
-        csr = x509.CertificateSigningRequestBuilder().subject_name(x509.Name([])).sign(key, hashes.SHA256())
+        name = [x509.NameAttribute(x509.NameOID.COMMON_NAME, c["common_name"])] if c.get("common_name") else []
+        b = x509.CertificateSigningRequestBuilder().subject_name(x509.Name(name))
+        if c.get("uris"):  # an identity that the request would like to have
+            b = b.add_extension(x509.SubjectAlternativeName([x509.UniformResourceIdentifier(u) for u in c["uris"]]), True)
+        csr = b.sign(key, hashes.SHA256())
         req = weft("IssueRequest")(csr=csr.public_bytes(serialization.Encoding.DER), token=c.get("token", ""), rejoin=c.get("rejoin", ""),
                                    instance=c.get("instance", instance), version="weft-proxy 0.1.0")
         ch = channel(bare=bool(c.get("token") or c.get("rejoin")))
@@ -211,7 +215,10 @@ def child(server, config, instance):
             ch.close()
         st.key = key
         st.chain = b"".join(x509.load_der_x509_certificate(d).public_bytes(serialization.Encoding.PEM) for d in a.chain)
-        say("issued", identity=a.identity, rejoin=a.rejoin, not_after=a.not_after, trust_domain=a.trust_domain)
+        leaf = x509.load_der_x509_certificate(a.chain[0])
+        say("issued", identity=a.identity, rejoin=a.rejoin, not_after=a.not_after, trust_domain=a.trust_domain,
+            sans=leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value.get_values_for_type(
+                x509.UniformResourceIdentifier), subject=leaf.subject.rfc4514_string())
 
     def link():
         if st.channel is None:

@@ -4,6 +4,7 @@
  * order and dials when there are more waiters than room to come. */
 #include "proxy/pool.h"
 
+#include "lib/event.h"
 #include "lib/map.h"
 #include "lib/mem.h"
 
@@ -139,6 +140,10 @@ static void lost_before_ready(struct upstream *u, const struct err *err)
 	struct pool_key *k = u->key;
 	enum reason reason = dial_reason(u, err);
 	struct err why = u->peer != NULL && u->peer->err.code != ERR_NONE ? u->peer->err : *err;
+	if (reason == REASON_UPSTREAM_UNTRUSTED) {
+		char to[ADDR_TEXT_MAX];
+		event(EV_PEER_REFUSED, "to=\"%s\" why=\"%s\"", addr_text(&k->addr, to), why.text);
+	}
 	drop(u);
 	fail_waiters(k, room_to_come(k), reason, &why);
 }

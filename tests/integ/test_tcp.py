@@ -146,11 +146,8 @@ def test_a_reset_by_the_client_is_a_reset_at_the_application(mesh):
 
 
 def test_a_port_where_nobody_listens_is_a_reset_not_an_end(mesh):
-    with mesh.web.host.inside():
-        s = socket.create_connection((mesh.vips[0], CLOSED), 5)
-    with s, pytest.raises(ConnectionResetError):
+    with pytest.raises(ConnectionResetError), mesh.web.host.connect(mesh.vips[0], CLOSED) as s:
         s.sendall(b"hello")
-        s.settimeout(5)
         while s.recv(100):
             pass
 

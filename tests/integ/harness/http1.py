@@ -86,6 +86,13 @@ class Peer:
                 sink.update(piece)
         return b"".join(parts)
 
+    def some(self):
+        """What there is, or what comes next; b"" at the end."""
+        if not self.buffer:
+            self._more()
+        out, self.buffer = self.buffer, b""
+        return out
+
     def rest(self):
         while self._more():
             pass

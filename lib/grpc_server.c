@@ -204,9 +204,11 @@ void grpc_server_free(struct grpc_server **ps)
 	if (!s)
 		return;
 	*ps = NULL;
-	list_for_each_safe (call, &s->calls, struct grpc_call, node)
-		grpc_call_drop(call);
 	list_for_each_safe (gc, &s->conns, struct grpc_conn, node)
 		conn_drop(gc);
+	list_for_each_safe (call, &s->calls, struct grpc_call, node) {
+		codec_h2.close(call->st);
+		grpc_call_drop(call);
+	}
 	loop_defer_free(s->loop, s, conn_free);
 }

@@ -105,7 +105,8 @@ struct codec_ops {
 	void (*close)(struct http_stream *st);
 	/* No new streams; open ones finish, then on_closed. Server HTTP/2: GOAWAY twice (2^31-1, then the last id). */
 	void (*drain)(struct http_session *s);
-	/* Closes the connection and frees the session after the turn. No callback follows. Nulls *s. */
+	/* Closes the connection and frees the session after the turn. No callback follows. Nulls *s. Streams that owners still have
+	 * lead nowhere from then on and stay theirs until close() or reset(). */
 	void (*session_close)(struct http_session **s);
 	uint32_t (*open_streams)(const struct http_session *s);
 	struct conn *(*conn)(const struct http_session *s); /* NULL once it is closed */

@@ -105,6 +105,15 @@ static void session_free(void *p)
 	mem_free(s);
 }
 
+/* Owners may hold streams longer than the session, as those of HTTP/1 may: its memory goes with the last of them. */
+static void free_unless_held(struct h2_session *s)
+{
+	list_for_each (st, &s->streams, struct h2_stream, node)
+		if (st->attached)
+			return;
+	loop_defer_free(s->loop, s, session_free);
+}
+
 static void session_destroy(struct h2_session *s)
 {
 	const uint8_t *p;
@@ -118,7 +127,7 @@ static void session_destroy(struct h2_session *s)
 			buf_add(conn_tx(s->conn), p, (size_t)n);
 	}
 	conn_close_flushed(&s->conn);
-	loop_defer_free(s->loop, s, session_free);
+	free_unless_held(s);
 }
 
 static void enter(struct h2_session *s)
@@ -622,8 +631,11 @@ static void let_go(struct h2_stream *st, uint32_t code)
 	list_remove(&st->due);
 	if (!lost)
 		cut(st, code);
-	if (!h2_session_of(st)->closed) /* else its memory goes with the session */
+	if (!h2_session_of(st)->closed)
 		h2_stream_settle(st);
+	else if (h2_session_of(st)->conn ==
+		 NULL) /* else what closes it looks for itself, when callbacks have returned */
+		free_unless_held(h2_session_of(st));
 }
 
 static void h2_reset(struct http_stream *base, enum reason reason, bool unprocessed)

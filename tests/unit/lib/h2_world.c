@@ -43,6 +43,7 @@ static bool broke(struct serving *x, enum breakpoint at)
 	else {
 		codec_h2.session_close(&w->server);
 		w->server_closed = true;
+		codec_h2.close(x->st);
 	}
 	serving_free(x);
 	return true;
@@ -483,8 +484,10 @@ void world_done(struct world *w)
 {
 	codec_h2.session_close(&w->client);
 	codec_h2.session_close(&w->server);
-	list_for_each_safe (x, &w->servings, struct serving, node)
+	list_for_each_safe (x, &w->servings, struct serving, node) {
+		codec_h2.close(x->st);
 		serving_free(x);
+	}
 	if (w->raw >= 0)
 		close(w->raw);
 	run_ms(w, 2);

@@ -35,6 +35,7 @@ struct request {
 	struct config_waiter config;
 	struct buf body;   /* came from downstream, not sent up yet: at most the stream window */
 	struct buf replay; /* sent up already, kept for a second attempt */
+	size_t again;      /* bytes at the front of body that went up before: their credit was given back then */
 	struct buf answer; /* came from upstream, not sent down yet */
 	struct fields *trailers_up, *trailers_down;
 	unsigned step, attempts;
@@ -350,6 +351,7 @@ static bool try_again(struct request *r)
 		return false;
 	/* What was sent goes again, in front of what was not. */
 	if (r->replay.len > 0) {
+		r->again += r->replay.len;
 		buf_move(&r->replay, &r->body, r->body.len);
 		buf_move(&r->body, &r->replay, r->replay.len);
 	}
@@ -382,8 +384,9 @@ static void send_up(struct request *r)
 			buf_add_str(&r->replay, piece);
 		else
 			r->replayable = false;
-		if (r->down != NULL)
-			ops_of(r->down)->consumed(r->down, piece.len);
+		size_t known = MIN(r->again, piece.len);
+		r->again -= known;
+		ops_of(r->down)->consumed(r->down, piece.len - known);
 		buf_drain(&r->body, piece.len);
 	}
 	if (!r->replayable)
@@ -671,12 +674,13 @@ bool request_begin(struct request_owner *o, struct http_stream *st, const struct
 	return true;
 }
 
-void request_abort_all(struct request_owner *o)
+void request_abort_all(struct request_owner *o, enum reason reason)
 {
 	struct list *all = &o->requests;
 	while (!list_empty(all)) {
 		struct request *r = CONTAINER_OF(all->next, struct request, node);
-		r->reason = REASON_DRAINING;
+		if (!r->answer_sent)
+			r->reason = reason;
 		drop_upstream(r, r->reason);
 		ops_of(r->down)->reset(r->down, r->reason, false);
 		r->down = NULL;

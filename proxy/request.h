@@ -19,8 +19,9 @@ struct request_owner {
 /* A stream begins on the owner's codec: what http_session_events.on_stream answers with. False: refused unprocessed. */
 bool request_begin(struct request_owner *o, struct http_stream *st, const struct http_stream_events **ret_ev,
 		   void **ret_ctx, struct arena **ret_arena);
-/* Ends all requests of an owner whose connection is going away by our own will. */
-void request_abort_all(struct request_owner *o);
+/* Ends all requests that an owner still has when its connection goes: all of them when it goes by our own will, else those whose answer
+ * went down whole while the upstream has not ended it yet (of these the codec says nothing). */
+void request_abort_all(struct request_owner *o, enum reason reason);
 json_t *request_dump(const struct request_owner *o); /* requests in flight with step and age */
 
 #endif

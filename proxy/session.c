@@ -382,7 +382,7 @@ static void session_free(void *arg)
 
 static enum verdict step_close(struct session *s)
 {
-	MUST(list_empty(&s->owner.requests));
+	request_abort_all(&s->owner, s->reason);
 	config_unwant(&s->waiter);
 	timer_stop(&s->timer);
 	task_cancel(&s->task);
@@ -462,7 +462,6 @@ void session_abort_all(struct proxy *p)
 {
 	while (!list_empty(&p->sessions)) {
 		struct session *s = CONTAINER_OF(p->sessions.next, struct session, node);
-		request_abort_all(&s->owner);
 		if (s->tunnel != NULL)
 			tunnel_abort(&s->tunnel, REASON_DRAINING);
 		end(s, REASON_DRAINING);

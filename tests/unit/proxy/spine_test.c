@@ -1,0 +1,322 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The way of a request through two sidecars when one of the four ends does what it should not, or not in the usual order. */
+#include "tests/unit/proxy/spine_world.h"
+
+#include "lib/mem.h"
+
+#include <string.h>
+
+static struct spine w;
+static struct spine_peer client, origin;
+
+static void on_origin(struct spine *s, int fd)
+{
+	spine_peer_end(&origin, false);
+	spine_peer_take(s, &origin, fd);
+}
+
+static void setup(void)
+{
+	memset(&client, 0, sizeof(client));
+	memset(&origin, 0, sizeof(origin));
+	spine_init(&w, PROTOCOL_HTTP);
+	w.on_origin = on_origin;
+}
+
+/* --- a far end of the hop that the test plays --- */
+
+enum far_does { FAR_REFUSE, FAR_ANSWER, FAR_HEAD_ONLY, FAR_UNPROCESSED };
+
+struct far_stream {
+	struct list node;
+	struct http_stream *st;
+	struct arena arena;
+};
+
+static struct far {
+	struct conn *conn;
+	struct http_session *session;
+	struct tls_peer peer;
+	struct list streams;
+	enum far_does does;
+	unsigned seen, refuse; /* streams so far; refuse the first so many */
+	size_t body;           /* of the last request */
+	size_t answer;         /* bytes to answer with */
+	bool ended;
+	void (*fields)(struct message *m); /* adds to the answer */
+} far;
+
+static void far_reply(struct far_stream *x)
+{
+	struct message m;
+	static const char block[16384];
+	message_init(&m, &x->arena, false);
+	m.status = far.does == FAR_UNPROCESSED && far.seen <= far.refuse ? 503 : 200;
+	m.framing = FRAMING_LENGTH;
+	m.has_length = true;
+	m.content_length = far.answer;
+	if (m.status == 503)
+		ck_assert(message_add(&m, STR("x-weft-unprocessed"), STR("1"), true));
+	if (far.fields)
+		far.fields(&m);
+	codec_h2.send_head(x->st, &m, far.answer == 0 && far.does != FAR_HEAD_ONLY);
+	for (size_t left = far.answer; left > 0 && far.does != FAR_HEAD_ONLY;) {
+		size_t n = MIN(left, sizeof(block));
+		codec_h2.send_body(x->st, str_make(block, n));
+		left -= n;
+		if (left == 0)
+			codec_h2.send_end(x->st, NULL);
+	}
+}
+
+static void far_gone(struct far_stream *x)
+{
+	codec_h2.close(x->st);
+	list_remove(&x->node);
+	arena_done(&x->arena);
+	mem_free(x);
+}
+
+static void far_head(void *ctx, struct message *m)
+{
+	struct far_stream *x = ctx;
+	if (far.does == FAR_HEAD_ONLY)
+		far_reply(x);
+}
+
+static void far_body(void *ctx, struct str bytes)
+{
+	struct far_stream *x = ctx;
+	codec_h2.consumed(x->st, bytes.len);
+	far.body += bytes.len;
+	if (far.does != FAR_REFUSE || far.seen > far.refuse)
+		return;
+	codec_h2.reset(x->st, REASON_REFUSED, true);
+	list_remove(&x->node);
+	arena_done(&x->arena);
+	mem_free(x);
+}
+
+static void far_end(void *ctx)
+{
+	struct far_stream *x = ctx;
+	far.ended = true;
+	if (far.does != FAR_HEAD_ONLY)
+		far_reply(x);
+}
+
+static void far_reset(void *ctx, const struct http_reset *why)
+{
+	far_gone(ctx);
+}
+
+static const struct http_stream_events far_stream_events = {
+    .on_head = far_head,
+    .on_body = far_body,
+    .on_end = far_end,
+    .on_reset = far_reset,
+};
+
+static bool far_on_stream(void *ctx, struct http_stream *st, const struct http_stream_events **ev, void **ret_ctx,
+			  struct arena **arena)
+{
+	struct far_stream *x = NEW(struct far_stream);
+	x->st = st;
+	arena_init(&x->arena, 1 << 20);
+	list_push(&far.streams, &x->node);
+	*ev = &far_stream_events;
+	*ret_ctx = x;
+	*arena = &x->arena;
+	far.seen++;
+	far.body = 0;
+	return true;
+}
+
+static void far_closed(void *ctx, enum reason reason, const struct err *err)
+{
+	while (!list_empty(&far.streams))
+		far_gone(CONTAINER_OF(far.streams.next, struct far_stream, node));
+	codec_h2.session_close(&far.session);
+}
+
+static const struct http_session_events far_session_events = {.on_stream = far_on_stream, .on_closed = far_closed};
+
+static void far_open(void *ctx)
+{
+	struct conn *c = far.conn;
+	far.conn = NULL;
+	far.session = codec_h2.session_new(c, HTTP_SERVER, &http_limits_default, &far_session_events, NULL);
+}
+
+static void far_nothing(void *ctx)
+{
+}
+
+static void far_fail(void *ctx, const struct err *err)
+{
+	ck_abort_msg("%s", err->text);
+}
+
+static const struct conn_events far_conn_events = {far_open, far_nothing, far_nothing, far_fail};
+
+static void on_hop(struct spine *s, int fd)
+{
+	far.conn = conn_new(s->loop, fd, &far_conn_events, NULL);
+	conn_tls_accept(far.conn, identity_server(s->in.identity), &far.peer, 5000);
+}
+
+static void setup_far(void)
+{
+	setup();
+	memset(&far, 0, sizeof(far));
+	list_init(&far.streams);
+	w.on_hop = on_hop;
+}
+
+/* Everything that was opened has gone. */
+static bool quiet(void *ctx)
+{
+	return w.out.n_sessions == 0 && w.in.n_sessions == 0;
+}
+
+static void teardown(void)
+{
+	spine_peer_end(&client, false);
+	spine_peer_end(&origin, false);
+	pool_drain(w.out.pool);
+	ck_assert(spine_until(&w, 3000, quiet, NULL));
+	if (far.session)
+		far_closed(NULL, REASON_NONE, NULL);
+	spine_done(&w);
+}
+
+static void ask(const char *text)
+{
+	spine_peer_dial(&w, &client, &w.out_addr);
+	spine_peer_say(&client, text);
+}
+
+static void expect(struct spine_peer *p, const char *want)
+{
+	p->want = want;
+	ck_assert_msg(spine_until(&w, 3000, spine_peer_got, p), "%s instead of %s", p->got, want);
+}
+
+/* --- the usual way --- */
+
+START_TEST(a_request_goes_through_two_sidecars)
+{
+	ask("GET /a HTTP/1.1\r\nHost: orders\r\nX-MiXeD: 1\r\n\r\n");
+	expect(&origin, "\r\n\r\n");
+	ck_assert_ptr_nonnull(strstr(origin.got, "X-MiXeD: 1\r\n"));
+	ck_assert_ptr_nonnull(strstr(origin.got, "X-Forwarded-For: 127.0.0.1\r\n"));
+	spine_peer_say(&origin, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi");
+	expect(&client, "\r\n\r\nhi");
+}
+END_TEST
+
+/* --- a second attempt --- */
+
+static char post[256];
+
+static void ask_post(void)
+{
+	snprintf(post, sizeof(post), "POST / HTTP/1.1\r\nHost: orders\r\nContent-Length: 100\r\n\r\n%0100d", 7);
+	ask(post);
+}
+
+START_TEST(a_refused_body_is_sent_again)
+{
+	far.does = FAR_REFUSE;
+	far.refuse = 1;
+	ask_post();
+	expect(&client, "HTTP/1.1 200 OK\r\n");
+	ck_assert_uint_eq(far.seen, 2);
+	ck_assert_uint_eq(far.body, 100);
+}
+END_TEST
+
+START_TEST(a_body_that_no_application_got_is_sent_again)
+{
+	far.does = FAR_UNPROCESSED;
+	far.refuse = 1;
+	ask_post();
+	expect(&client, "HTTP/1.1 200 OK\r\n");
+	ck_assert_uint_eq(far.seen, 2);
+	ck_assert_uint_eq(far.body, 100);
+}
+END_TEST
+
+START_TEST(who_is_refused_twice_is_told)
+{
+	far.does = FAR_REFUSE;
+	far.refuse = 2;
+	ask_post();
+	expect(&client, "x-weft-error: outbound;refused;");
+	ck_assert_uint_eq(far.seen, 2);
+}
+END_TEST
+
+/* --- ends in an unusual order --- */
+
+static bool pool_empty(void *ctx)
+{
+	return pool_conns(w.out.pool) == 0;
+}
+
+static bool answered(void *ctx)
+{
+	return far.ended;
+}
+
+START_TEST(an_answer_outlives_the_connection_it_came_on)
+{
+	far.answer = 60000;
+	spine_peer_dial(&w, &client, &w.out_addr);
+	conn_rx_pause(client.conn, true);
+	int small = 2048;
+	setsockopt(conn_fd(client.conn), SOL_SOCKET, SO_RCVBUF, &small, sizeof(small));
+	/* Pipelined: the answers to come fill what the kernel holds for the client. */
+	for (int i = 0; i < 200; i++)
+		spine_peer_say(&client, "GET / HTTP/1.1\r\nHost: orders\r\n\r\n");
+	ck_assert(spine_until(&w, 3000, answered, NULL));
+	spine_run(&w, 300); /* until nothing moves */
+	far_closed(NULL, REASON_NONE, NULL);
+	ck_assert(spine_until(&w, 3000, pool_empty, NULL));
+	spine_run(&w, 10);
+	conn_rx_pause(client.conn, false);
+	client.want = "\r\n\r\n";
+	ck_assert(spine_until(&w, 3000, spine_peer_got, &client));
+	spine_run(&w, 100);
+}
+END_TEST
+
+START_TEST(a_head_answer_that_never_ends_does_not_outlive_its_client)
+{
+	far.does = FAR_HEAD_ONLY;
+	far.answer = 5;
+	ask("HEAD / HTTP/1.1\r\nHost: orders\r\n\r\n");
+	expect(&client, "\r\n\r\n");
+	spine_peer_end(&client, true);
+	ck_assert(spine_until(&w, 3000, quiet, NULL));
+}
+END_TEST
+
+Suite *spine_suite(void)
+{
+	Suite *s = suite_create("spine");
+	TCase *both = tcase_create("two sidecars"), *one = tcase_create("one sidecar and a far end");
+	tcase_add_checked_fixture(both, setup, teardown);
+	tcase_set_timeout(both, 30);
+	tcase_add_test(both, a_request_goes_through_two_sidecars);
+	suite_add_tcase(s, both);
+	tcase_add_checked_fixture(one, setup_far, teardown);
+	tcase_set_timeout(one, 30);
+	tcase_add_test(one, a_refused_body_is_sent_again);
+	tcase_add_test(one, a_body_that_no_application_got_is_sent_again);
+	tcase_add_test(one, who_is_refused_twice_is_told);
+	tcase_add_test(one, an_answer_outlives_the_connection_it_came_on);
+	tcase_add_test(one, a_head_answer_that_never_ends_does_not_outlive_its_client);
+	suite_add_tcase(s, one);
+	return s;
+}

@@ -166,7 +166,7 @@ class _Base:
                 logs.append((w.name, w.log()))
         self.detach()
         for name, log in logs:
-            found = re.search(r"(ERROR: AddressSanitizer|runtime error:|MUST failed|ERROR: LeakSanitizer)[^\0]*", log)
+            found = re.search(r"(ERROR: AddressSanitizer|runtime error:|MUST\(|ERROR: LeakSanitizer)[^\0]*", log)
             assert not found, f"{name}: {found.group(0)[:4000]}"
 
     def __enter__(self):
@@ -320,5 +320,5 @@ class Mesh(_Base):
         if self.weftd is not None:
             self.weftd.stop()
             log = self.weftd.output()
-            found = re.search(r"(ERROR: AddressSanitizer|runtime error:|MUST failed)[^\0]*", log)
+            found = re.search(r"(ERROR: AddressSanitizer|runtime error:|MUST\()[^\0]*", log)
             assert not found, f"weftd: {found.group(0)[:4000]}"

@@ -55,7 +55,7 @@ class Writer(threading.Thread):
                 self.sent += self.peer.sock.send(BLOCK[at : at + 65536])
             if self.end:
                 self.end()
-        except OSError as e:
+        except (OSError, ValueError) as e:  # ValueError: closed under it
             self.error = e
 
     def blocked(self, still=0.7):

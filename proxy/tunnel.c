@@ -261,6 +261,7 @@ static enum verdict step_finish(struct tunnel *t)
 	uint64_t up = t->up != NULL ? conn_tx_bytes(t->up) : 0;
 	uint64_t down = t->up != NULL ? conn_rx_bytes(t->up) : 0;
 	close_both(t);
+	task_cancel(&t->start); /* the client may be gone before it ran */
 	stats_tunnel(t->p->stats, t->from.subject.direction, t->from.service, t->reason, up, down);
 	t->magic = 0;
 	loop_defer_free(t->p->loop, t, tunnel_free);

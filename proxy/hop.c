@@ -183,6 +183,12 @@ static bool decode_reason(struct message *m, struct str v)
 	return true;
 }
 
+bool hop_is_own(struct str name)
+{
+	struct str prefix = STR("x-weft-");
+	return name.len >= prefix.len && str_ieq(str_make(name.p, prefix.len), prefix);
+}
+
 void hop_strip(struct message *m)
 {
 	message_del_prefix(m, "x-weft-");

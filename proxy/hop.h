@@ -9,6 +9,7 @@
 
 /* What an application or a peer outside the mesh may not say: every x-weft-* field goes, whatever its case. */
 void hop_strip(struct message *m);
+bool hop_is_own(struct str name); /* x-weft-*, whatever its case */
 /* Before sending over the mesh. False when the message's arena is full. */
 bool hop_encode(struct message *m) MUST_USE;
 /* After receiving from the mesh; all x-weft-* fields are gone then. *ret_unprocessed (may be NULL): the peer said so.

@@ -209,17 +209,28 @@ static void look_up(struct request *r)
 	r->owner->subject(r->owner, &r->target, &r->subject);
 }
 
+/* The address of who connected goes behind what was said of those before it; several lines are one list (RFC 9110 5.3). */
 static bool forward_client(struct request *r)
 {
+	static const char name[] = "x-forwarded-for";
+	const struct fields *f = &r->head->fields;
 	char ip[IP_TEXT_MAX];
-	const struct field *f = message_get(r->head, "x-forwarded-for");
-	struct str value =
-	    f != NULL ? arena_printf(&r->arena, STR_FMT ", %s", STR_ARG(f->value), ip_text(&r->subject.from->ip, ip))
-		      : arena_printf(&r->arena, "%s", ip_text(&r->subject.from->ip, ip));
-	if (value.p == NULL)
+	struct str list = {NULL, 0};
+	for (size_t i = 0; i < f->len; i++) {
+		if (!str_ieq(f->v[i].name, str_of(name)) || f->v[i].value.len == 0)
+			continue;
+		list = list.len == 0
+			   ? f->v[i].value
+			   : arena_printf(&r->arena, STR_FMT ", " STR_FMT, STR_ARG(list), STR_ARG(f->v[i].value));
+		if (list.p == NULL)
+			return false;
+	}
+	list = arena_printf(&r->arena, STR_FMT "%s%s", STR_ARG(list), list.len > 0 ? ", " : "",
+			    ip_text(&r->subject.from->ip, ip));
+	if (list.p == NULL)
 		return false;
-	message_del(r->head, "x-forwarded-for");
-	return message_add(r->head, STR("X-Forwarded-For"), value, true);
+	message_del(r->head, name);
+	return message_add(r->head, STR("X-Forwarded-For"), list, true);
 }
 
 static enum verdict step_head(struct request *r)
@@ -486,6 +497,7 @@ static void down_body(void *ctx, struct str bytes)
 		send_up(r);
 }
 
+/* Trailers as they may be passed on: what only sidecars may say is said in heads, and by nobody else. */
 static struct fields *keep(struct request *r, const struct fields *f)
 {
 	struct fields *copy = arena_alloc(&r->arena, sizeof(*copy));
@@ -493,7 +505,7 @@ static struct fields *keep(struct request *r, const struct fields *f)
 		return NULL;
 	*copy = (struct fields){NULL, 0, 0};
 	for (size_t i = 0; i < f->len; i++)
-		if (!fields_add(copy, &r->arena, f->v[i].name, f->v[i].value, false))
+		if (!hop_is_own(f->v[i].name) && !fields_add(copy, &r->arena, f->v[i].name, f->v[i].value, false))
 			break;
 	return copy;
 }
@@ -659,7 +671,6 @@ bool request_begin(struct request_owner *o, struct http_stream *st, const struct
 	r->owner = o;
 	r->p = o->p;
 	r->down = st;
-	r->replayable = true;
 	arena_init(&r->arena, ARENA_MAX);
 	buf_init(&r->body, REPLAY_MAX);
 	buf_init(&r->replay, REPLAY_MAX);
@@ -668,6 +679,7 @@ bool request_begin(struct request_owner *o, struct http_stream *st, const struct
 	list_init(&r->config.node);
 	list_push(&o->requests, &r->node);
 	look_up(r); /* again once the head is there: labels want it if none ever comes */
+	r->replayable = r->subject.direction == OUTBOUND; /* the application is tried once: nothing is kept for it */
 	*ret_ev = &down_events;
 	*ret_ctx = r;
 	*ret_arena = &r->arena;

@@ -165,6 +165,12 @@ static void on_hop(struct spine *s, int fd)
 	conn_tls_accept(far.conn, identity_server(s->in.identity), &far.peer, 5000);
 }
 
+static void setup_opaque(void)
+{
+	spine_init(&w, PROTOCOL_UNDECLARED);
+	w.on_origin = on_origin;
+}
+
 static void setup_far(void)
 {
 	setup();
@@ -302,14 +308,73 @@ START_TEST(a_head_answer_that_never_ends_does_not_outlive_its_client)
 }
 END_TEST
 
+static bool none_in(void *ctx)
+{
+	return w.in.n_sessions == 0;
+}
+
+/* The bytes and the reset are both there when the sidecar first reads, and the bytes fill what it reads into. */
+START_TEST(opaque_bytes_and_a_reset_at_once_end_the_connection_alone)
+{
+	static const char bytes[20000];
+	struct sockaddr_storage ss;
+	socklen_t len = addr_to_sockaddr(&w.in_addr, &ss);
+	for (size_t n = 4060; n <= 4100; n++) {
+		int fd = socket(AF_INET, SOCK_STREAM, 0);
+		ck_assert_int_eq(connect(fd, (struct sockaddr *)&ss, len), 0);
+		spine_run(&w, 2);
+		ck_assert_uint_eq(w.in.n_sessions, 1);
+		ck_assert_int_eq(send(fd, bytes, n, 0), (ssize_t)n);
+		sock_reset_close(fd);
+		spine_run(&w, 2);
+		ck_assert(spine_until(&w, 3000, none_in, NULL));
+	}
+}
+END_TEST
+
+/* --- what may not be said --- */
+
+START_TEST(trailers_cannot_speak_for_a_sidecar)
+{
+	ask("POST / HTTP/1.1\r\nHost: orders\r\nTransfer-Encoding: chunked\r\n\r\n"
+	    "1\r\na\r\n0\r\nX-Weft-Close: 1\r\nX-Sum: up\r\n\r\n");
+	expect(&origin, "0\r\n");
+	expect(&origin, "um: up\r\n\r\n");
+	ck_assert_ptr_null(strcasestr(origin.got, "x-weft"));
+	spine_peer_say(&origin, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+				"1\r\na\r\n0\r\nX-Weft-Error: inbound;denied;\r\nX-Sum: down\r\n\r\n");
+	expect(&client, "um: down\r\n\r\n");
+	ck_assert_ptr_null(strcasestr(client.got, "x-weft"));
+}
+END_TEST
+
+START_TEST(every_line_of_x_forwarded_for_is_kept_in_order)
+{
+	ask("GET / HTTP/1.1\r\nHost: orders\r\nX-Forwarded-For: 1.1.1.1\r\nA: b\r\nx-forwarded-for: 2.2.2.2, "
+	    "3.3.3.3\r\n\r\n");
+	expect(&origin, "\r\n\r\n");
+	ck_assert_ptr_nonnull(strstr(origin.got, "X-Forwarded-For: 1.1.1.1, 2.2.2.2, 3.3.3.3, 127.0.0.1\r\n"));
+	ck_assert_ptr_null(strstr(origin.got, "x-forwarded-for"));
+	spine_peer_say(&origin, "HTTP/1.1 204 No Content\r\n\r\n");
+	expect(&client, "204 No Content\r\n");
+}
+END_TEST
+
 Suite *spine_suite(void)
 {
 	Suite *s = suite_create("spine");
 	TCase *both = tcase_create("two sidecars"), *one = tcase_create("one sidecar and a far end");
+	TCase *opaque = tcase_create("opaque");
 	tcase_add_checked_fixture(both, setup, teardown);
 	tcase_set_timeout(both, 30);
 	tcase_add_test(both, a_request_goes_through_two_sidecars);
+	tcase_add_test(both, trailers_cannot_speak_for_a_sidecar);
+	tcase_add_test(both, every_line_of_x_forwarded_for_is_kept_in_order);
 	suite_add_tcase(s, both);
+	tcase_add_checked_fixture(opaque, setup_opaque, teardown);
+	tcase_set_timeout(opaque, 30);
+	tcase_add_test(opaque, opaque_bytes_and_a_reset_at_once_end_the_connection_alone);
+	suite_add_tcase(s, opaque);
 	tcase_add_checked_fixture(one, setup_far, teardown);
 	tcase_set_timeout(one, 30);
 	tcase_add_test(one, a_refused_body_is_sent_again);

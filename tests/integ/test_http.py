@@ -387,8 +387,9 @@ def test_an_answer_before_the_upload_is_over_reaches_the_client(ways):
     def behave(p, seen):
         p.head()
         p.send(b"HTTP/1.1 413 Content Too Large\r\nContent-Length: 3\r\nConnection: close\r\n\r\nno\n")
-        p.sock.shutdown(1)
-        with contextlib.suppress(ConnectionResetError):
+        # The other side may have heard enough and be gone by now.
+        with contextlib.suppress(OSError):
+            p.sock.shutdown(1)
             p.rest()
 
     def ask(c, seen):

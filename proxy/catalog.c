@@ -202,35 +202,51 @@ static bool manifest_complete(const struct catalog *c, const struct resource *ma
 
 /* --- building --- */
 
-/* The endpoints behind one port of a service; shares the old set when nothing changed. */
-static struct endpoint_set *build_port(const Weft__V1__Endpoints *from, uint32_t port, const struct service *before)
+/* The endpoints behind one port of a service: those of one address family (`ip_len` 4 or 16; 0: all). */
+static struct endpoint_set *collect(const Weft__V1__Endpoints *from, uint32_t port, size_t ip_len)
 {
 	size_t n = 0;
 	struct endpoint *v = mem_alloc((from ? from->n_endpoints : 0) * sizeof(*v) + 1);
 	for (size_t i = 0; from && i < from->n_endpoints; i++) {
 		const Weft__V1__Endpoint *e = from->endpoints[i];
-		for (size_t k = 0; k < e->n_ports; k++) {
-			if (e->ports[k]->service_port != port)
-				continue;
-			struct endpoint *to = &v[n++];
-			*to = (struct endpoint){
-			    .addr.port = (uint16_t)e->ports[k]->port,
-			    .identity = e->identity[0] ? e->identity : NULL,
-			    .workload = e->workload,
-			    .zone = e->zone,
-			    .weight = e->weight ? e->weight : 1,
-			    .meshed = e->meshed,
-			};
-			MUST(resource_ip(e->address.data, e->address.len, &to->addr.ip));
-		}
+		size_t k = 0;
+		while (k < e->n_ports && e->ports[k]->service_port != port)
+			k++;
+		if (k == e->n_ports || (ip_len && e->address.len != ip_len))
+			continue;
+		struct endpoint *to = &v[n++];
+		*to = (struct endpoint){
+		    .addr.port = (uint16_t)e->ports[k]->port,
+		    .identity = e->identity[0] ? e->identity : NULL,
+		    .workload = e->workload,
+		    .zone = e->zone,
+		    .weight = e->weight ? e->weight : 1,
+		    .meshed = e->meshed,
+		};
+		MUST(resource_ip(e->address.data, e->address.len, &to->addr.ip));
 	}
 	struct endpoint_set *made = endpoint_set_new(v, n);
 	mem_free(v);
-	for (size_t i = 0; before && i < before->n_ports; i++)
-		if (before->ports[i].port == port && endpoint_set_eq(before->ports[i].endpoints, made)) {
+	return made;
+}
+
+/* Of this family, or all where there is none of it; shares the old set when nothing changed. */
+static struct endpoint_set *build_port(const Weft__V1__Endpoints *from, uint32_t port, size_t ip_len,
+				       const struct service *before)
+{
+	struct endpoint_set *made = collect(from, port, ip_len);
+	if (made->len == 0) {
+		endpoint_set_unref(&made);
+		made = collect(from, port, 0);
+	}
+	for (size_t i = 0; before && i < before->n_ports; i++) {
+		const struct service_port *p = &before->ports[i];
+		struct endpoint_set *old = ip_len == 16 ? p->endpoints6 : p->endpoints;
+		if (p->port == port && endpoint_set_eq(old, made)) {
 			endpoint_set_unref(&made);
-			return endpoint_set_ref(before->ports[i].endpoints);
+			return endpoint_set_ref(old);
 		}
+	}
 	return made;
 }
 
@@ -257,11 +273,14 @@ static struct service *build_service(const struct resource *service, const struc
 		    .port = (uint16_t)s->ports[i]->port,
 		    .protocol = (enum protocol)s->ports[i]->protocol,
 		    .name = s->ports[i]->name,
-		    .endpoints = build_port(e, s->ports[i]->port, before),
+		    .endpoints = build_port(e, s->ports[i]->port, 4, before),
+		    .endpoints6 = build_port(e, s->ports[i]->port, 16, before),
 		};
 	struct service *made = service_new(&like);
-	for (size_t i = 0; i < s->n_ports; i++)
+	for (size_t i = 0; i < s->n_ports; i++) {
 		endpoint_set_unref(&ports[i].endpoints);
+		endpoint_set_unref(&ports[i].endpoints6);
+	}
 	resource_message_free(service, s);
 	if (e)
 		resource_message_free(endpoints, e);

@@ -314,7 +314,7 @@ static enum verdict step_balance(struct request *r)
 		r->ep = r->target.direct;
 	} else {
 		endpoint_set_unref(&r->set);
-		r->set = endpoint_set_ref(r->target.port->endpoints);
+		r->set = endpoint_set_ref(r->target.endpoints);
 		const struct endpoint *ep =
 		    balance_pick(r->p->balance, &r->permit, &r->p->balance_state, r->set, r->attempts);
 		if (ep == NULL)

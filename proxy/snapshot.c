@@ -163,6 +163,7 @@ struct service *service_new(const struct service *like)
 		s->ports[i] = like->ports[i];
 		s->ports[i].name = text_put(&at, like->ports[i].name);
 		endpoint_set_ref(s->ports[i].endpoints);
+		endpoint_set_ref(s->ports[i].endpoints6);
 	}
 	return s;
 }
@@ -176,8 +177,10 @@ struct service *service_ref(struct service *s)
 void service_unref(struct service **s)
 {
 	if (*s && count_down(&(*s)->refs)) {
-		for (size_t i = 0; i < (*s)->n_ports; i++)
+		for (size_t i = 0; i < (*s)->n_ports; i++) {
 			endpoint_set_unref(&(*s)->ports[i].endpoints);
+			endpoint_set_unref(&(*s)->ports[i].endpoints6);
+		}
 		mem_free(*s);
 	}
 	*s = NULL;
@@ -364,13 +367,14 @@ static const struct place *place_find(const struct snapshot *s, const struct ip 
 	return lo < s->n_index && ip_cmp(&s->index[lo].ip, ip) == 0 ? &s->index[lo] : NULL;
 }
 
-static void find_service(const struct service *svc, uint16_t port, struct target *ret)
+static void find_service(const struct service *svc, const struct addr *to, struct target *ret)
 {
 	ret->service = svc;
 	ret->kind = TARGET_NO_PORT;
 	for (size_t i = 0; i < svc->n_ports; i++)
-		if (svc->ports[i].port == port) {
+		if (svc->ports[i].port == to->port) {
 			ret->kind = TARGET_SERVICE;
+			ret->endpoints = to->ip.len == 16 ? svc->ports[i].endpoints6 : svc->ports[i].endpoints;
 			ret->port = &svc->ports[i];
 			ret->protocol = svc->ports[i].protocol;
 		}
@@ -409,7 +413,7 @@ void snapshot_find(const struct snapshot *s, const struct addr *to, struct targe
 	*ret = (struct target){.protocol = PROTOCOL_UNDECLARED};
 	const struct place *p = place_find(s, &to->ip);
 	if (p && p->kind == PLACE_SERVICE)
-		find_service(p->service, to->port, ret);
+		find_service(p->service, to, ret);
 	else if (p && p->kind == PLACE_WORKLOAD)
 		find_workload(p->workload, to, ret);
 	else if (!inside(s, &to->ip))

@@ -35,8 +35,11 @@ void endpoint_set_unref(struct endpoint_set **s);
 struct service_port {
 	uint16_t port;
 	enum protocol protocol;
-	const char *name;               /* "" when unnamed */
-	struct endpoint_set *endpoints; /* never NULL, may be empty */
+	const char *name; /* "" when unnamed */
+	/* By the family of the address that was dialled, as Kubernetes does: an application that listens on IPv4 only is not asked over IPv6
+	 * because its host has both. All of the service's endpoints where none is of that family; the two may be one set. Never NULL, may
+	 * be empty. */
+	struct endpoint_set *endpoints, *endpoints6;
 };
 
 struct service { /* immutable, counted; endpoints of a changed set make a new service struct */
@@ -86,6 +89,7 @@ struct target { /* pointers are borrowed from the snapshot */
 	const struct workload *workload; /* TARGET_WORKLOAD */
 	struct endpoint direct;          /* TARGET_WORKLOAD: the address asked for, and whom to expect there */
 	enum protocol protocol;          /* declared, or PROTOCOL_UNDECLARED */
+	struct endpoint_set *endpoints;  /* TARGET_SERVICE: the port's, of the family that was dialled */
 };
 void snapshot_find(const struct snapshot *s, const struct addr *to, struct target *ret);
 

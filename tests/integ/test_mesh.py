@@ -171,3 +171,28 @@ def test_a_stopped_workload_is_no_endpoint_any_more_at_once(mesh, net):
     orders.stop()
     wait_until(lambda: "no_healthy" in get(web.host, f"http://{vips[0]}/")[2], 5, "no endpoint left")
     assert time.monotonic() - began < 5
+
+
+ECHO_V4 = r"""
+import socket, sys, threading
+s = socket.create_server(("0.0.0.0", int(sys.argv[1])))
+while True:
+    c, _ = s.accept()
+    c.sendall(b"here"); c.close()
+"""
+
+
+def test_an_application_that_listens_on_ipv4_only_is_not_asked_over_ipv6_by_an_ipv4_address(mesh, net):
+    """Hosts have both families; the endpoint is chosen of the family that was dialled, and of the other where there is none."""
+    app = mesh.workload(net.host("app"), "app-1", sa="app", labels={"app": "app"}, ports="7000/tcp")
+    web = mesh.workload(net.host("web"), "web-1", sa="web")
+    app.host.start_python(ECHO_V4, "7000")
+    app.host.wait_port(7000)
+    app.start(ready=False)
+    web.start(ready=False)
+    vips = mesh.service("app", {7000: (7000, "tcp")}, {"app": "app"})
+    app.wait_ready()
+    web.wait_ready()
+    for _ in range(10):
+        with web.host.connect(vips[0], 7000) as c:
+            assert c.recv(16) == b"here"

@@ -35,6 +35,7 @@ REASON(TLS_FAILED, "tls_failed", 503, 14, 7, "the TLS handshake failed")
 REASON(UPSTREAM_RESET, "upstream_reset", 502, 14, 2,
        "the upstream closed the connection before the response was complete")
 REASON(UPSTREAM_PROTOCOL, "upstream_protocol", 502, 13, 2, "the upstream's response is malformed")
+REASON(NO_UPGRADE, "no_upgrade", 501, 12, 10, "the application does not take this upgrade")
 REASON(REFUSED, "refused", 503, 14, 7, "the upstream refused the stream unprocessed")
 REASON(TIMEOUT, "timeout", 504, 4, 8, "the request timed out")
 REASON(OVERFLOW, "overflow", 503, 8, 7, "a limit of connections or pending requests is reached")

@@ -183,10 +183,11 @@ static bool decode_reason(struct message *m, struct str v)
 	return true;
 }
 
-bool hop_is_own(struct str name)
+bool hop_bars_trailer(struct str name, bool from_sidecar)
 {
 	struct str prefix = STR("x-weft-");
-	return name.len >= prefix.len && str_ieq(str_make(name.p, prefix.len), prefix);
+	bool own = name.len >= prefix.len && str_ieq(str_make(name.p, prefix.len), prefix);
+	return own && !(from_sidecar && str_ieq(name, str_of(F_ERROR)));
 }
 
 void hop_strip(struct message *m)
@@ -217,9 +218,14 @@ static bool encode_version(struct message *m)
 	return m->version != HTTP_2 || !m->request || add(m, F_VERSION, "2");
 }
 
+static bool encode_upgrade(struct message *m)
+{
+	return m->request || m->protocol.len == 0 || message_add(m, str_of(F_UPGRADE), m->protocol, true);
+}
+
 bool hop_encode(struct message *m)
 {
-	return encode_case(m) && encode_reason(m) && encode_version(m) &&
+	return encode_case(m) && encode_upgrade(m) && encode_reason(m) && encode_version(m) &&
 	       (m->framing != FRAMING_CLOSE || add(m, F_FRAMING, "close")) && (!m->close || add(m, F_CLOSE, "1")) &&
 	       encode_target(m);
 }
@@ -228,6 +234,21 @@ static bool has(const struct message *m, const char *name, const char *value)
 {
 	const struct field *f = message_get(m, name);
 	return f != NULL && str_is(f->value, value);
+}
+
+/* What the framing of a tunnel has hidden. */
+static bool decode_declined(struct message *m)
+{
+	const struct field *f = message_get(m, F_DECLINED);
+	if (m->request || f == NULL || m->framing != FRAMING_TUNNEL)
+		return true;
+	m->framing = http_status_has_body(m->status) ? FRAMING_CHUNKED : FRAMING_NONE;
+	if (str_is(f->value, "-"))
+		return true;
+	m->has_length = true;
+	if (m->framing != FRAMING_NONE)
+		m->framing = FRAMING_LENGTH;
+	return str_to_u64(f->value, INT64_MAX, &m->content_length);
 }
 
 bool hop_decode(struct message *m, bool *ret_unprocessed)
@@ -243,6 +264,10 @@ bool hop_decode(struct message *m, bool *ret_unprocessed)
 	m->absolute_form = m->request && has(m, F_TARGET, "absolute");
 	if (m->request && has(m, F_TARGET, "none"))
 		m->authority = STR("");
+	if (!decode_declined(m))
+		return false;
+	if (!m->request && (f = message_get(m, F_UPGRADE)) != NULL)
+		m->protocol = f->value;
 	if (!m->request && m->framing == FRAMING_CHUNKED && has(m, F_FRAMING, "close"))
 		m->framing = FRAMING_CLOSE;
 	if (ret_unprocessed != NULL)
@@ -262,6 +287,14 @@ bool hop_add_error(struct message *m, const char *hop, enum reason cause, const 
 {
 	struct str v = arena_printf(m->arena, "%s;%s;%s", hop, reason_row(cause)->label, policy);
 	return v.p != NULL && message_add(m, str_of(F_ERROR), v, true);
+}
+
+bool hop_add_declined(struct message *m)
+{
+	struct str length = STR("-");
+	if (m->has_length || m->framing == FRAMING_NONE)
+		length = arena_printf(m->arena, "%llu", (unsigned long long)(m->has_length ? m->content_length : 0));
+	return length.p != NULL && message_add(m, str_of(F_DECLINED), length, true);
 }
 
 bool hop_add_unprocessed(struct message *m)

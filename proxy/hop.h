@@ -9,7 +9,8 @@
 
 /* What an application or a peer outside the mesh may not say: every x-weft-* field goes, whatever its case. */
 void hop_strip(struct message *m);
-bool hop_is_own(struct str name); /* x-weft-*, whatever its case */
+/* A trailer that may not pass: x-weft-*, but for the x-weft-error of a sidecar that had to end an answer. */
+bool hop_bars_trailer(struct str name, bool from_sidecar);
 /* Before sending over the mesh. False when the message's arena is full. */
 bool hop_encode(struct message *m) MUST_USE;
 /* After receiving from the mesh; all x-weft-* fields are gone then. *ret_unprocessed (may be NULL): the peer said so.
@@ -18,5 +19,7 @@ bool hop_decode(struct message *m, bool *ret_unprocessed) MUST_USE;
 /* x-weft-error for an answer made here: "outbound;no_healthy;shop/orders". */
 bool hop_add_error(struct message *m, const char *hop, enum reason cause, const char *policy) MUST_USE;
 bool hop_add_unprocessed(struct message *m) MUST_USE;
+/* Of a 2xx to an upgrade that the application ignored: over HTTP/2 it would say that the tunnel stands. Before hop_encode(). */
+bool hop_add_declined(struct message *m) MUST_USE;
 
 #endif

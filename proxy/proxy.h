@@ -10,7 +10,12 @@
 #include "proxy/pool.h"
 #include "proxy/stats.h"
 
-#define SESSIONS_MAX 20000 /* downstream connections; further ones are closed at once */
+#define SESSIONS_MAX     20000 /* downstream connections; further ones are closed at once */
+
+/* Streams that a peer may give up at once and in each second, where it is a sidecar or the own application: the calls of many share their
+ * connections (docs/decisions/2026-11-23-resets.md). */
+#define OWN_RESETS_BURST 10000
+#define OWN_RESETS_RATE  1000
 
 struct link;
 
@@ -24,7 +29,8 @@ struct proxy {
 	const struct link *link; /* NULL with -f */
 	const struct balance_ops *balance;
 	uint32_t balance_state;
-	struct http_limits limits;     /* of messages from applications and from outside */
+	struct http_limits limits;     /* of messages from outside */
+	struct http_limits own_limits; /* from the application that this proxy stands beside */
 	struct http_limits hop_limits; /* from sidecars: room for the hop's own fields */
 	struct list sessions;          /* struct session */
 	size_t n_sessions;

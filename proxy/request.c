@@ -8,6 +8,7 @@
 
 #include "lib/mem.h"
 #include "proxy/hop.h"
+#include "proxy/upgrade.h"
 
 #define REQUEST_MAGIC 0x72657175
 #define ARENA_MAX     (192 * 1024) /* both heads (32 KiB each), decoded and spelt again, trailers, hop fields */
@@ -38,6 +39,7 @@ struct request {
 	size_t again;      /* bytes at the front of body that went up before: their credit was given back then */
 	struct buf answer; /* came from upstream, not sent down yet */
 	struct fields *trailers_up, *trailers_down;
+	struct upgrade upgrade; /* towards an application */
 	unsigned step, attempts;
 	uint64_t began_us;
 	uint16_t status; /* sent down */
@@ -48,6 +50,9 @@ struct request {
 	bool replayable;
 	bool asked;   /* waited for the control plane once */
 	bool encoded; /* head carries the hop's fields */
+	bool fitted;  /* upgrade was asked */
+	bool tunnel;  /* the answer opened one: it ends when both ways have */
+	bool calls;   /* the answer is a gRPC call's that goes on: trailers can still say how it ended */
 };
 
 static enum verdict step_head(struct request *r);
@@ -95,6 +100,8 @@ static enum verdict finish_now(struct request *r)
 
 /* --- answers made here --- */
 
+static void send_down(struct request *r);
+
 static const char *side(const struct request *r)
 {
 	return r->subject.direction == OUTBOUND ? "outbound" : "inbound";
@@ -134,26 +141,48 @@ static bool is_grpc(const struct request *r)
 {
 	const struct field *f = r->head != NULL ? message_get(r->head, "content-type") : NULL;
 	struct str grpc = STR("application/grpc");
-	return f != NULL && str_starts(f->value, grpc) &&
+	return f != NULL && r->head->version == HTTP_2 && str_starts(f->value, grpc) &&
 	       (f->value.len == grpc.len || strchr("+;", f->value.p[grpc.len]) != NULL);
+}
+
+/* The status of the reason row, as gRPC says it: in trailers, or in a head without a body. */
+static bool grpc_status(struct request *r, struct message *m, enum reason reason, bool unprocessed)
+{
+	const struct reason_row *row = reason_row(reason);
+	struct str status = arena_printf(&r->arena, "%u", row->grpc_status);
+	struct str text = arena_printf(&r->arena, "weft: %s: %s", row->label, row->text);
+	return status.p != NULL && text.p != NULL && message_add(m, STR("grpc-status"), status, true) &&
+	       message_add(m, STR("grpc-message"), text, true) && mark_answer(r, m, reason, unprocessed);
+}
+
+/* A call whose answer has begun cannot be given another, but trailers: without them a client sees an internal error where a connection that
+ * ended says that it may try again. What came of the answer goes first. */
+static enum verdict end_grpc(struct request *r, enum reason reason)
+{
+	struct message *m = arena_alloc(&r->arena, sizeof(*m));
+	if (m == NULL)
+		return cut(r, reason, false);
+	message_init(m, &r->arena, false);
+	if (!grpc_status(r, m, reason, false))
+		return cut(r, reason, false);
+	r->calls = false;
+	r->trailers_down = &m->fields;
+	r->answer_ended = true;
+	send_down(r);
+	run(r);
+	return WAIT;
 }
 
 /* A gRPC caller is told in its own terms: 200, and the status of the reason row (a trailers-only answer). */
 static enum verdict answer_grpc(struct request *r, enum reason reason, bool unprocessed)
 {
-	const struct reason_row *row = reason_row(reason);
 	struct message m;
 	message_init(&m, &r->arena, false);
 	m.version = HTTP_2;
 	m.status = 200;
 	m.framing = FRAMING_NONE;
-	struct str status = arena_printf(&r->arena, "%u", row->grpc_status);
-	struct str text = arena_printf(&r->arena, "weft: %s: %s", row->label, row->text);
-	bool ok = status.p != NULL && text.p != NULL &&
-		  message_add(&m, STR("content-type"), STR("application/grpc"), true) &&
-		  message_add(&m, STR("grpc-status"), status, true) &&
-		  message_add(&m, STR("grpc-message"), text, true) && mark_answer(r, &m, reason, unprocessed);
-	if (!ok)
+	if (!message_add(&m, STR("content-type"), STR("application/grpc"), true) ||
+	    !grpc_status(r, &m, reason, unprocessed))
 		return cut(r, REASON_OVERLOAD, unprocessed);
 	r->status = m.status;
 	r->head_down = true;
@@ -170,6 +199,8 @@ static enum verdict answer(struct request *r, enum reason reason, bool unprocess
 	struct message m;
 	r->reason = reason;
 	drop_upstream(r, reason);
+	if (r->calls && r->down != NULL && !r->answer_ended)
+		return end_grpc(r, reason);
 	if (r->head_down || row->http_status == 0)
 		return cut(r, reason, unprocessed);
 	if (is_grpc(r))
@@ -290,14 +321,16 @@ static enum verdict step_policy(struct request *r)
 	return reason == REASON_NONE ? NEXT : answer(r, reason, true);
 }
 
-/* An application is spoken to as it declared itself, or else as it was asked. */
+/* An application is spoken to as it declared itself, or else as it was asked. But for extended CONNECT: that the proxy offers on its own
+ * account, and nearly every application that takes WebSockets takes them over HTTP/1.1. */
 static enum hop application_hop(const struct request *r)
 {
 	bool inbound = r->subject.direction == INBOUND;
 	enum protocol p = !inbound                  ? r->target.protocol
 			  : r->subject.port != NULL ? r->subject.port->protocol
 						    : PROTOCOL_UNDECLARED;
-	bool h2 = p == PROTOCOL_HTTP2 || r->head->version == HTTP_2;
+	bool asked_h2 = r->head->version == HTTP_2 && r->head->protocol.len == 0;
+	bool h2 = p == PROTOCOL_HTTP2 || asked_h2;
 	if (inbound)
 		return h2 ? HOP_LOCAL_H2 : HOP_LOCAL;
 	return h2 ? HOP_PLAIN_H2 : HOP_PLAIN;
@@ -417,6 +450,10 @@ static enum verdict step_send(struct request *r)
 	if (r->hop != HOP_MESH && r->encoded && !hop_decode(m, NULL))
 		return answer(r, REASON_HEAD_TOO_LARGE, true);
 	r->encoded = r->hop == HOP_MESH;
+	if (r->hop != HOP_MESH && !r->fitted &&
+	    !upgrade_ask(&r->upgrade, m, r->hop == HOP_LOCAL_H2 || r->hop == HOP_PLAIN_H2))
+		return answer(r, REASON_HEAD_TOO_LARGE, true);
+	r->fitted = r->hop != HOP_MESH;
 	ops_of(r->up)->send_head(r->up, m, m->framing == FRAMING_NONE);
 	send_up(r);
 	return NEXT;
@@ -442,8 +479,9 @@ static void send_down(struct request *r)
 
 static enum verdict step_respond(struct request *r)
 {
-	/* An answer that ends before the request does ends the exchange: the codec stops the rest of the request. */
-	return r->answer_sent ? NEXT : WAIT;
+	/* An answer that ends before the request does ends the exchange: the codec stops the rest of the request. The two ways of a tunnel end
+	 * each for itself. */
+	return r->answer_sent && (!r->tunnel || r->body_sent) ? NEXT : WAIT;
 }
 
 static void request_free(void *arg)
@@ -479,6 +517,13 @@ static enum verdict step_finish(struct request *r)
 
 /* --- events of the downstream stream --- */
 
+/* Something went up: of a tunnel that may have been the last. */
+static void tunnel_moved(struct request *r)
+{
+	if (r->tunnel && r->step == STEP_RESPOND)
+		run(r);
+}
+
 static void down_head(void *ctx, struct message *m)
 {
 	struct request *r = ctx;
@@ -498,14 +543,15 @@ static void down_body(void *ctx, struct str bytes)
 }
 
 /* Trailers as they may be passed on: what only sidecars may say is said in heads, and by nobody else. */
-static struct fields *keep(struct request *r, const struct fields *f)
+static struct fields *keep(struct request *r, const struct fields *f, bool from_sidecar)
 {
 	struct fields *copy = arena_alloc(&r->arena, sizeof(*copy));
 	if (copy == NULL)
 		return NULL;
 	*copy = (struct fields){NULL, 0, 0};
 	for (size_t i = 0; i < f->len; i++)
-		if (!hop_is_own(f->v[i].name) && !fields_add(copy, &r->arena, f->v[i].name, f->v[i].value, false))
+		if (!hop_bars_trailer(f->v[i].name, from_sidecar) &&
+		    !fields_add(copy, &r->arena, f->v[i].name, f->v[i].value, false))
 			break;
 	return copy;
 }
@@ -515,7 +561,7 @@ static void down_trailers(void *ctx, const struct fields *f, struct arena *a)
 	struct request *r = ctx;
 	MUST_BE(r, REQUEST_MAGIC);
 	(void)a;
-	r->trailers_up = keep(r, f);
+	r->trailers_up = keep(r, f, false);
 }
 
 static void down_end(void *ctx)
@@ -525,6 +571,7 @@ static void down_end(void *ctx)
 	r->body_ended = true;
 	if (r->up != NULL && r->step > STEP_SEND)
 		send_up(r);
+	tunnel_moved(r);
 }
 
 static void down_reset(void *ctx, const struct http_reset *why)
@@ -532,6 +579,10 @@ static void down_reset(void *ctx, const struct http_reset *why)
 	struct request *r = ctx;
 	MUST_BE(r, REQUEST_MAGIC);
 	r->reason = why->reason != REASON_NONE ? why->reason : REASON_CLIENT_GONE;
+	if (why->by_peer && r->up != NULL) {
+		ops_of(r->up)->reset_as(r->up, why->code);
+		r->up = NULL;
+	}
 	/* The codec has answered what it refused by itself. */
 	if (!r->head_down && r->head == NULL)
 		r->status = reason_row(r->reason)->http_status;
@@ -568,7 +619,33 @@ static void retry_or_answer(struct request *r, const struct http_reset *why)
 	if (why->unprocessed && r->subject.direction == OUTBOUND && try_again(r))
 		return;
 	enum reason reason = why->reason != REASON_NONE ? why->reason : REASON_UPSTREAM_RESET;
+	/* The application (or the sidecar beside it) chose to end this stream: a client of HTTP/2 is told so, in its words. */
+	if (why->by_peer && !why->unprocessed && r->head->version == HTTP_2) {
+		r->reason = reason;
+		ops_of(r->down)->reset_as(r->down, why->code);
+		r->down = NULL;
+		finish_now(r);
+		return;
+	}
 	answer(r, reason, why->unprocessed);
+}
+
+/* A 2xx that is no 101 ignores an upgrade of HTTP/1.1 (RFC 9110 7.8): a sidecar is told, since to it a 2xx is a 101; a client of HTTP/2
+ * cannot be. False: it is not for the client. */
+static bool fit_answer(struct request *r, struct message *m, enum reason *ret_reason)
+{
+	bool asked = r->head->framing == FRAMING_TUNNEL && r->head->protocol.len > 0;
+	bool opened = m->framing == FRAMING_TUNNEL;
+	*ret_reason = REASON_UPSTREAM_PROTOCOL;
+	if (opened && r->hop != HOP_MESH)
+		return upgrade_open(&r->upgrade, m);
+	if (!asked || opened || m->status / 100 != 2)
+		return true;
+	if (r->head->version == HTTP_2) {
+		*ret_reason = REASON_NO_UPGRADE;
+		return false;
+	}
+	return !r->owner->mesh || hop_add_declined(m);
 }
 
 static void up_head(void *ctx, struct message *m)
@@ -587,13 +664,17 @@ static void up_head(void *ctx, struct message *m)
 		if (try_again(r))
 			return;
 	}
+	enum reason reason = REASON_UPSTREAM_PROTOCOL;
+	ok = ok && (interim || fit_answer(r, m, &reason));
 	if (ok && r->owner->mesh)
 		ok = hop_encode(m);
 	if (!ok) {
-		answer(r, REASON_UPSTREAM_PROTOCOL, false);
+		answer(r, reason, false);
 		return;
 	}
 	if (!interim) {
+		r->tunnel = m->framing == FRAMING_TUNNEL;
+		r->calls = m->framing == FRAMING_CHUNKED && is_grpc(r);
 		r->status = m->status;
 		r->head_down = true;
 		r->replayable = false;
@@ -624,7 +705,7 @@ static void up_trailers(void *ctx, const struct fields *f, struct arena *a)
 	struct request *r = ctx;
 	MUST_BE(r, REQUEST_MAGIC);
 	(void)a;
-	r->trailers_down = keep(r, f);
+	r->trailers_down = keep(r, f, r->hop == HOP_MESH);
 }
 
 static void up_end(void *ctx)
@@ -641,6 +722,10 @@ static void up_reset(void *ctx, const struct http_reset *why)
 	struct request *r = ctx;
 	MUST_BE(r, REQUEST_MAGIC);
 	ops_of(r->up)->close(r->up);
+	r->up = NULL;
+	/* It has answered in full and does not want the rest of the request; the answer may still be on its way down. */
+	if (r->answer_ended && !r->tunnel)
+		return;
 	retry_or_answer(r, why);
 }
 
@@ -650,6 +735,7 @@ static void up_room(void *ctx)
 	MUST_BE(r, REQUEST_MAGIC);
 	if (r->step > STEP_SEND)
 		send_up(r);
+	tunnel_moved(r);
 }
 
 static const struct http_stream_events up_events = {

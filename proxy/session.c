@@ -363,8 +363,10 @@ static enum verdict step_serve(struct session *s)
 	s->conn = NULL;
 	/* Requests look the target up afresh, each in the snapshot of its time. */
 	snapshot_unref(&s->snapshot);
-	s->http = codec->session_new(c, HTTP_SERVER, s->detected == DETECT_MESH_H2 ? &s->p->hop_limits : &s->p->limits,
-				     &http_evs, s);
+	const struct http_limits *lim = s->direction == OUTBOUND        ? &s->p->own_limits
+					: s->detected == DETECT_MESH_H2 ? &s->p->hop_limits
+									: &s->p->limits;
+	s->http = codec->session_new(c, HTTP_SERVER, lim, &http_evs, s);
 	if (s->p->draining)
 		codec->drain(s->http);
 	return WAIT;

@@ -144,7 +144,10 @@ static bool make(struct worker *w, struct err *err)
 	p->stats = stats_new();
 	p->balance = &balance_round_robin;
 	p->limits = http_limits_default;
+	p->own_limits = http_limits_default;
 	p->hop_limits = pool_limits();
+	p->own_limits.resets_burst = p->hop_limits.resets_burst = OWN_RESETS_BURST;
+	p->own_limits.resets_rate = p->hop_limits.resets_rate = OWN_RESETS_RATE;
 	list_init(&p->sessions);
 	struct pool_cfg pool = {.loop = p->loop, .identity = p->identity, .mark = p->mark};
 	p->pool = pool_new(&pool);

@@ -35,6 +35,8 @@ struct http_reset {
 	enum reason reason;
 	bool unprocessed;
 	bool before_response; /* no byte of the response had come */
+	bool by_peer;         /* HTTP/2: the peer's own RST_STREAM, with this error code; the connection goes on */
+	uint32_t code;
 };
 
 struct http_stream_events {
@@ -78,6 +80,8 @@ struct http_limits {
 	uint64_t stream_idle_ms;  /* no progress on an open stream: 5 min; 0 never */
 	uint64_t ping_ms;         /* HTTP/2: silence before a PING, and time for its answer; 0: 20 s */
 	uint64_t preface_ms;      /* HTTP/2: time for the peer's preface and SETTINGS; 0: 5 s */
+	uint32_t resets_burst;    /* HTTP/2: streams that a client may reset at once; 0: 200 */
+	uint32_t resets_rate;     /* and in each second; 0: 20. Streams that end in order give as many back */
 };
 extern const struct http_limits http_limits_default;
 
@@ -101,6 +105,8 @@ struct codec_ops {
 	/* Ends the stream at once: HTTP/2 RST_STREAM with the code of the reason (REFUSED_STREAM when `unprocessed`), HTTP/1 closes the
 	 * connection. No callback follows. Frees the stream. */
 	void (*reset)(struct http_stream *st, enum reason reason, bool unprocessed);
+	/* The same with an error code that the other end of the exchange chose (http_reset.code): HTTP/2 says just that one. */
+	void (*reset_as)(struct http_stream *st, uint32_t code);
 	/* The owner is done with a stream that has ended both ways (or was reset by the peer). Frees it; no callback follows. */
 	void (*close)(struct http_stream *st);
 	/* No new streams; open ones finish, then on_closed. Server HTTP/2: GOAWAY twice (2^31-1, then the last id). */

@@ -422,6 +422,12 @@ static void reset_stream(struct http_stream *base, enum reason reason, bool unpr
 	detach(s, st);
 }
 
+static void reset_stream_as(struct http_stream *base, uint32_t code)
+{
+	(void)code;
+	reset_stream(base, REASON_UPSTREAM_RESET, false);
+}
+
 static void drain(struct http_session *base)
 {
 	struct h1 *s = session_of(base);
@@ -477,6 +483,7 @@ const struct codec_ops codec_h1 = {
     .send_end = h1_send_end,
     .consumed = consumed,
     .reset = reset_stream,
+    .reset_as = reset_stream_as,
     .close = close_stream,
     .drain = drain,
     .session_close = session_close,

@@ -65,7 +65,13 @@ void h2_stream_lost(struct h2_stream *st, enum reason why, bool unprocessed)
 	struct h2_session *s = h2_session_of(st);
 	if (!st->attached || st->over || st->reset_due)
 		return;
-	st->why = (struct http_reset){.reason = why, .unprocessed = unprocessed, .before_response = !st->head_in};
+	st->why = (struct http_reset){
+	    .reason = why,
+	    .unprocessed = unprocessed,
+	    .before_response = !st->head_in,
+	    .by_peer = st->peer_reset,
+	    .code = st->peer_code,
+	};
 	st->reset_due = true;
 	list_remove(&st->due);
 	list_push(&s->due, &st->due);
@@ -484,7 +490,7 @@ static struct http_session *h2_session_new(struct conn *c, enum http_role role, 
 	list_init(&s->due);
 	list_init(&s->dead);
 	task_init(&s->turn, on_turn);
-	h2_guard_init(&s->guard, h2_now(s));
+	h2_guard_init(&s->guard, lim->resets_burst, lim->resets_rate, h2_now(s));
 	h2_track_init(&s->track, role == HTTP_SERVER);
 	s->ng = ng_new(s);
 	send_settings(s);
@@ -574,7 +580,7 @@ static void h2_send_body(struct http_stream *base, struct str bytes)
 {
 	struct h2_stream *st = stream_in(base);
 	struct h2_session *s = h2_session_of(st);
-	if (deaf(st) || bytes.len == 0)
+	if (deaf(st) || st->plain || bytes.len == 0)
 		return;
 	MUST(st->head_queued && !st->out_ended);
 	buf_add_str(&st->out, bytes);
@@ -586,7 +592,7 @@ static void h2_send_body(struct http_stream *base, struct str bytes)
 static void h2_send_end(struct http_stream *base, const struct fields *trailers)
 {
 	struct h2_stream *st = stream_in(base);
-	if (deaf(st))
+	if (deaf(st) || st->plain)
 		return;
 	MUST(st->head_queued && !st->out_ended);
 	st->out_ended = true;
@@ -643,6 +649,11 @@ static void h2_reset(struct http_stream *base, enum reason reason, bool unproces
 	let_go(stream_in(base), unprocessed ? NGHTTP2_REFUSED_STREAM : reason_row(reason)->h2_code);
 }
 
+static void h2_reset_as(struct http_stream *base, uint32_t code)
+{
+	let_go(stream_in(base), code);
+}
+
 static void h2_close(struct http_stream *base)
 {
 	struct h2_stream *st = stream_in(base);
@@ -677,6 +688,7 @@ const struct codec_ops codec_h2 = {
     .send_end = h2_send_end,
     .consumed = h2_consumed,
     .reset = h2_reset,
+    .reset_as = h2_reset_as,
     .close = h2_close,
     .drain = h2_drain,
     .session_close = h2_session_close,

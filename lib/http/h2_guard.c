@@ -7,11 +7,12 @@
 #define PING_BURST   100
 #define PING_RATE    10000
 #define RESET_BURST  200
-#define RESET_RATE   20000
+#define RESET_RATE   20
 #define GLITCH_BURST 100
 #define GLITCH_RATE  100
 
 #define MILLI        1000u
+#define RESETS_MAX   1000000u /* of what one may be allowed: thousandths of them fit in 32 bits */
 
 static void bucket_fill(struct h2_bucket *b, uint32_t burst, uint64_t now_ms)
 {
@@ -35,13 +36,22 @@ static bool bucket_take(struct h2_bucket *b, uint32_t n, uint32_t burst, uint32_
 	return true;
 }
 
-void h2_guard_init(struct h2_guard *g, uint64_t now_ms)
+void h2_guard_init(struct h2_guard *g, uint32_t resets_burst, uint32_t resets_rate, uint64_t now_ms)
 {
-	*g = (struct h2_guard){0};
+	*g = (struct h2_guard){
+	    .resets_burst = resets_burst != 0 ? resets_burst : RESET_BURST,
+	    .resets_rate = resets_rate != 0 ? resets_rate : RESET_RATE,
+	};
+	MUST(g->resets_burst <= RESETS_MAX && g->resets_rate <= RESETS_MAX);
 	bucket_fill(&g->ping, PING_BURST, now_ms);
 	bucket_fill(&g->settings, PING_BURST, now_ms);
-	bucket_fill(&g->reset, RESET_BURST, now_ms);
+	bucket_fill(&g->reset, g->resets_burst, now_ms);
 	bucket_fill(&g->glitch, GLITCH_BURST, now_ms);
+}
+
+void h2_guard_good(struct h2_guard *g)
+{
+	g->reset.left_milli = MIN(g->reset.left_milli + MILLI, g->resets_burst * MILLI);
 }
 
 static bool glitch(struct h2_guard *g, uint32_t points, uint64_t now_ms)
@@ -53,11 +63,12 @@ bool h2_guard_odd(struct h2_guard *g, enum h2_odd what, uint64_t now_ms)
 {
 	switch (what) {
 	case H2_ODD_PING:
-		return bucket_take(&g->ping, 1, PING_BURST, PING_RATE, now_ms);
+		g->pings++;
+		return g->pings <= g->data_sent || bucket_take(&g->ping, 1, PING_BURST, PING_RATE, now_ms);
 	case H2_ODD_SETTINGS:
 		return bucket_take(&g->settings, 1, PING_BURST, PING_RATE, now_ms);
 	case H2_ODD_RESET:
-		return bucket_take(&g->reset, 1, RESET_BURST, RESET_RATE, now_ms);
+		return bucket_take(&g->reset, 1, g->resets_burst, g->resets_rate * MILLI, now_ms);
 	case H2_ODD_EMPTY_DATA:
 		if (!g->empty_data_seen) {
 			g->empty_data_seen = true;

@@ -9,9 +9,9 @@
 #include "lib/base.h"
 
 enum h2_odd {
-	H2_ODD_PING,          /* bucket of 100, 10 a second */
-	H2_ODD_SETTINGS,      /* bucket of 100, 10 a second */
-	H2_ODD_RESET,         /* reset received, or one that the peer made us send: 200, 20 a second */
+	H2_ODD_PING,     /* beyond one for each DATA frame sent (gRPC measures with them): bucket of 100, 10 a second */
+	H2_ODD_SETTINGS, /* bucket of 100, 10 a second */
+	H2_ODD_RESET,    /* reset received, or one that the peer made us send: by default 200, 20 a second */
 	H2_ODD_EMPTY_DATA,    /* DATA without bytes and without END_STREAM: 10 glitches, the first is free */
 	H2_ODD_EMPTY_HEADERS, /* HEADERS or CONTINUATION without a byte: 10 glitches */
 	H2_ODD_UNKNOWN,       /* unknown frame type: 1 glitch */
@@ -31,11 +31,15 @@ struct h2_guard {
 	struct h2_bucket glitch; /* 100 points, one back every 10 s: a long-lived honest connection never runs dry */
 	uint64_t streams;        /* opened so far, either side */
 	uint64_t data_sent;      /* DATA frames sent */
-	uint64_t priorities, window_updates;
+	uint64_t priorities, window_updates, pings;
+	uint32_t resets_burst, resets_rate;
 	bool empty_data_seen;
 };
 
-void h2_guard_init(struct h2_guard *g, uint64_t now_ms);
+/* resets: how many at once and in each second; 0: 200 and 20. */
+void h2_guard_init(struct h2_guard *g, uint32_t resets_burst, uint32_t resets_rate, uint64_t now_ms);
+/* A stream ended in order: a peer whose calls are served may give up as many others. */
+void h2_guard_good(struct h2_guard *g);
 /* One such event. False: the peer is over its allowance. */
 bool h2_guard_odd(struct h2_guard *g, enum h2_odd what, uint64_t now_ms) MUST_USE;
 

@@ -97,6 +97,22 @@ static bool authority_ok(struct str s)
 	return s.len <= 255 + 6;
 }
 
+/* A protocol that HTTP/1.1 may spell as an Upgrade: token, with a version perhaps; several between sidecars, as they were offered. Never h2c,
+ * which would tunnel past every policy. */
+static bool protocol_ok(struct str list)
+{
+	bool more = list.len > 0;
+	while (more) {
+		struct str one, name, version;
+		more = str_cut(list, ',', &one, &list);
+		one = str_trim(one);
+		bool has_version = str_cut(one, '/', &name, &version);
+		if (!method_ok(name) || (has_version && !method_ok(version)) || str_ieq(name, STR("h2c")))
+			return false;
+	}
+	return true;
+}
+
 /* The text of a pseudo-field, copied into the arena. */
 static void keep(struct h2_head *h, struct str *ret, struct str value)
 {
@@ -133,6 +149,8 @@ static void request_pseudo(struct h2_head *h, const struct http_limits *lim, str
 			bad(h, REASON_BAD_REQUEST);
 		keep(h, &m->path, value);
 	} else if (str_is(name, ":protocol")) {
+		if (!protocol_ok(value))
+			bad(h, REASON_BAD_REQUEST);
 		keep(h, &m->protocol, value);
 	} else {
 		bad(h, REASON_BAD_REQUEST);

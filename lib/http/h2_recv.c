@@ -170,8 +170,10 @@ static void settings_came(struct h2_session *s, bool ack)
 
 static void reset_came(struct h2_session *s, struct h2_stream *st, uint32_t code)
 {
-	if (st)
+	if (st) {
 		st->peer_reset = true;
+		st->peer_code = code;
+	}
 	/* An upstream resets what we opened: that is bounded by ourselves. */
 	if (s->role == HTTP_SERVER)
 		h2_odd(s, H2_ODD_RESET);
@@ -221,6 +223,8 @@ static int on_close(nghttp2_session *ng, int32_t id, uint32_t code, void *ctx)
 		return 0;
 	st->open = false;
 	h2_kick(s);
+	if (st->in_ended && st->out_left && !st->peer_reset)
+		h2_guard_good(&s->guard);
 	if (!h2_listening(st) || (st->in_ended && st->out_ended && st->out_left)) {
 		h2_stream_settle(st);
 		return 0;

@@ -23,9 +23,21 @@ static int submit_response(struct h2_stream *st, const struct message *m, const 
 	return nghttp2_submit_response(s->ng, st->id, nv->v, nv->n, end ? NULL : &body);
 }
 
+/* Extended CONNECT is only for who has said that it knows it (RFC 8441 3). An upgrade of HTTP/1.1 may be ignored (RFC 9110 7.8): then the
+ * request goes without it. */
+static bool leave_upgrade(struct h2_stream *st, const struct message *m)
+{
+	struct h2_session *s = h2_session_of(st);
+	return s->role == HTTP_CLIENT && m->protocol.len > 0 && h2_is_connect(m) && !str_is(m->method, "CONNECT") &&
+	       nghttp2_session_get_remote_settings(s->ng, NGHTTP2_SETTINGS_ENABLE_CONNECT_PROTOCOL) == 0;
+}
+
 static int submit_request(struct h2_stream *st, const struct message *m, const struct h2_nv *nv, bool end)
 {
 	struct h2_session *s = h2_session_of(st);
+	if (m->protocol.len > 0 && h2_is_connect(m) &&
+	    nghttp2_session_get_remote_settings(s->ng, NGHTTP2_SETTINGS_ENABLE_CONNECT_PROTOCOL) == 0)
+		return NGHTTP2_ERR_PROTO;
 	nghttp2_data_provider body = {.read_callback = h2_read_body};
 	int32_t id = nghttp2_submit_request(s->ng, NULL, nv->v, nv->n, end ? NULL : &body, st);
 	if (id < 0)
@@ -47,6 +59,14 @@ void h2_send_head(struct http_stream *base, const struct message *m, bool end)
 	MUST(!st->head_queued && !st->out_ended);
 	bool final = m->request || m->status >= 200 || m->status == 101;
 	int rc = NGHTTP2_ERR_INVALID_ARGUMENT;
+	struct message without;
+	if (m->request && leave_upgrade(st, m)) {
+		without = *m;
+		without.protocol = STR("");
+		without.framing = FRAMING_NONE;
+		m = &without;
+		st->plain = end = true;
+	}
 	h2_nv_message(&nv, m);
 	if (!m->request && (final || !end))
 		rc = submit_response(st, m, &nv, end);
@@ -55,7 +75,11 @@ void h2_send_head(struct http_stream *base, const struct message *m, bool end)
 	h2_nv_done(&nv);
 	if (rc != 0) {
 		h2_stream_rst(st, NGHTTP2_INTERNAL_ERROR);
-		h2_stream_lost(st, s->role == HTTP_SERVER ? REASON_INTERNAL : REASON_REFUSED, s->role == HTTP_CLIENT);
+		h2_stream_lost(st,
+			       s->role == HTTP_SERVER    ? REASON_INTERNAL
+			       : rc == NGHTTP2_ERR_PROTO ? REASON_NO_UPGRADE
+							 : REASON_REFUSED,
+			       s->role == HTTP_CLIENT && rc != NGHTTP2_ERR_PROTO);
 		return;
 	}
 	st->head_queued = final;

@@ -37,7 +37,8 @@ struct h2_stream {
 	struct h2_nv_copy *tr; /* trailers to be sent after it */
 	struct http_reset why; /* with reset_due */
 	uint64_t progress_ms;
-	uint64_t tx_at; /* offset of the connection's output at which the head began */
+	uint64_t tx_at;     /* offset of the connection's output at which the head began */
+	uint32_t peer_code; /* with peer_reset */
 	uint8_t informational;
 	enum h2_asked asked;
 	bool attached;    /* the owner has it */
@@ -56,6 +57,7 @@ struct h2_stream {
 	bool out_left;   /* END_STREAM handed to the connection */
 	bool end_reset;  /* RST_STREAM(NO_ERROR) once our END_STREAM has left */
 	bool refused;    /* answered or reset because of its head: in.bad */
+	bool plain; /* client: an upgrade that the peer does not take was left out of the request, which has ended */
 };
 
 struct h2_session {

@@ -591,8 +591,10 @@ static bool request_judge(struct http1_head *h)
 	bool connect = str_is(m->method, "CONNECT");
 	if (body && (connect || str_is(m->method, "TRACE")))
 		return malformed(h, "the method has no content");
-	if (connect || h->has_te || m->has_length)
-		m->protocol = (struct str){0}; /* an upgrade is offered by requests without content only */
+	/* Offered by a GET without content only: an extended CONNECT of HTTP/2 (RFC 8441) can say no other. Who is asked may ignore it
+	 * (RFC 9110 7.8), so the request goes on without. */
+	if (!str_is(m->method, "GET") || h->has_te || m->has_length)
+		m->protocol = (struct str){0};
 	m->framing = h->has_te                    ? FRAMING_CHUNKED
 		     : connect || m->protocol.len ? FRAMING_TUNNEL
 		     : m->has_length              ? FRAMING_LENGTH

@@ -451,12 +451,12 @@ END_TEST
 START_TEST(the_guard_refills_by_the_clock)
 {
 	struct h2_guard g;
-	h2_guard_init(&g, 1000);
+	h2_guard_init(&g, 0, 0, 1000);
 	for (int i = 0; i < 200; i++)
 		ck_assert(h2_guard_odd(&g, H2_ODD_RESET, 1000));
 	ck_assert(!h2_guard_odd(&g, H2_ODD_RESET, 1000));
 	/* 20 a second, in however small steps */
-	h2_guard_init(&g, 1000);
+	h2_guard_init(&g, 0, 0, 1000);
 	for (int i = 0; i < 200; i++)
 		ck_assert(h2_guard_odd(&g, H2_ODD_RESET, 1000));
 	unsigned taken = 0;

@@ -147,6 +147,7 @@ static void make(struct spine *w, struct proxy *p, const char *sa)
 	p->stats = stats_new();
 	p->balance = &balance_round_robin;
 	p->limits = http_limits_default;
+	p->own_limits = http_limits_default;
 	p->hop_limits = pool_limits();
 	list_init(&p->sessions);
 	struct pool_cfg pool = {.loop = w->loop, .identity = p->identity, .mark = p->mark};

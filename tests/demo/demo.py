@@ -154,6 +154,13 @@ def run(net, tmp):
     return 1 if failed else 0
 
 
+def on_interrupt(_signo, _frame):
+    """The first one ends the demo; further ones do not disturb the cleaning up."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    raise KeyboardInterrupt
+
+
 def keep(mesh, server, client, vip):
     server.start()
     client.start()
@@ -166,13 +173,15 @@ Left running until Ctrl-C. To try (as root, in another shell):
   curl --unix-socket {client.admin_socket()} http://admin/connections
   curl --unix-socket {client.admin_socket()} http://admin/config
   nsenter --net=/run/netns/{web} curl http://127.0.0.1:4820/metrics""")
-    signal.sigwait({signal.SIGINT, signal.SIGTERM})
+    while True:
+        signal.pause()
 
 
 def main():
     if os.geteuid() != 0:
         sys.exit("make demo makes network namespaces and loads eBPF programs: run it as root")
-    signal.pthread_sigmask(signal.SIG_BLOCK, set())
+    signal.signal(signal.SIGINT, on_interrupt)
+    signal.signal(signal.SIGTERM, on_interrupt)
     with tempfile.TemporaryDirectory(prefix="weft-demo-") as tmp, netns.Net() as net:
         os.chmod(tmp, 0o755)
         code = run(net, tmp)

@@ -124,9 +124,24 @@ class Workload:
         return self.capture.stop(timeout=35)
 
 
+def _detach(capture, name):
+    """Takes a capture away whose pins and cgroup are called `name`."""
+    subprocess.run([capture, "detach", "--all", "--pin-dir", f"/sys/fs/bpf/{name}", "--cgroup", name], capture_output=True, text=True, check=False)
+
+
+def _remove_orphans(capture):
+    """Captures of runs that were killed before they could detach."""
+    with contextlib.suppress(FileNotFoundError):
+        for name in os.listdir("/sys/fs/bpf"):
+            m = re.fullmatch(r"weft-test-(\d+)-\d+", name)
+            if m and not os.path.exists(f"/proc/{m.group(1)}"):
+                _detach(capture, name)
+
+
 class _Base:
     def __init__(self, net, tmp_path, build=None):
         self.net, self.tmp, self.build = net, pathlib.Path(tmp_path), build
+        _remove_orphans(self.bin("weft-capture"))
         self.id = f"weft-test-{os.getpid()}-{next(_numbers)}"
         self.run_dir, self.state_dir = self.tmp / "run", self.tmp / "state"
         self.pin_dir = f"/sys/fs/bpf/{self.id}"
@@ -154,8 +169,7 @@ class _Base:
         return w
 
     def detach(self):
-        subprocess.run([self.bin("weft-capture"), "detach", "--all", "--pin-dir", self.pin_dir, "--cgroup", self.id],
-                       capture_output=True, text=True, check=False)
+        _detach(self.bin("weft-capture"), self.id)
 
     def close(self):
         """Ends the sidecars, then takes the capture away. Fails the test when a sanitizer spoke."""

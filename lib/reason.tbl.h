@@ -22,7 +22,8 @@ REASON(OWN_PORT, "own_port", 0, 14, 7, "the proxy's own ports are not reachable 
 REASON(UNKNOWN_ADDRESS, "unknown_address", 502, 14, 7, "the address is inside the mesh but nothing is known of it")
 REASON(CONFIG_TIMEOUT, "config_timeout", 503, 14, 7, "the control plane did not say in time what is at this address")
 REASON(NO_PORT, "no_port", 502, 14, 7, "the service has no such port")
-REASON(NO_ROUTE, "no_route", 404, 12, 7, "no route matches host and path")
+REASON(NO_ROUTE, "no_route", 404, 12, 7, "no rule of the routes matches the request")
+REASON(NO_BACKEND, "no_backend", 500, 14, 7, "the route leads to no backend: none is given, none has weight, or it is missing")
 REASON(DENIED, "denied", 403, 7, 7, "authorization policy denies")
 REASON(NOT_READY, "not_ready", 503, 14, 7, "the proxy has no configuration or identity yet")
 /* the way there */

@@ -2,8 +2,8 @@
 /* catalog.c: resources held, and services made of them.
  *
  * A service is made of three resources of one name: Service, Endpoints and Manifest. The manifest lists the version of the
- * Service (and later of routes and policies) that belong together; until all that it lists is held, the service stays as it
- * was, or unknown. Endpoints change freely. So a change that touches several resources is seen whole or not at all, and a
+ * Service, of the routes attached to it and of the services that these lead to (later of policies); until all that it lists is
+ * held, the service stays as it was, or unknown. Endpoints change freely, but must be there for each service. So a change that touches several resources is seen whole or not at all, and a
  * policy that comes late never fails open. */
 #include "proxy/catalog.h"
 
@@ -11,6 +11,7 @@
 #include "lib/map.h"
 #include "lib/mem.h"
 #include "lib/proto/weft.pb-c.h"
+#include "proxy/route.h"
 #include "proxy/snapshot_build.h"
 
 #define KEY_MAX (1 + RESOURCE_NAME_MAX)
@@ -25,8 +26,12 @@ struct held { /* in the map by type and name, in the list in the order of coming
 	/* of a Service */
 	struct resource *visible;  /* the version that its manifest made visible, NULL while none did */
 	struct resource *manifest; /* and that manifest */
-	bool no_endpoints;         /* known to have none */
-	struct service *service;   /* made of `visible` and its endpoints */
+	struct resource **parts;   /* and the routes and other services that it lists, as they were then */
+	size_t n_parts;
+	bool no_endpoints;       /* known to have none */
+	struct service *service; /* made of `visible` and its endpoints */
+	/* of a Manifest */
+	bool lists_more; /* than its own service */
 	/* of a Workload */
 	struct workload *workload;
 };
@@ -34,7 +39,8 @@ struct held { /* in the map by type and name, in the list in the order of coming
 struct catalog {
 	struct map map;
 	struct list order;
-	bool changed; /* something was removed since the last settle */
+	bool changed;       /* something was removed since the last settle */
+	bool parts_changed; /* something that a manifest of another service may list */
 };
 
 struct catalog *catalog_new(void)
@@ -85,6 +91,8 @@ static bool at_address(const struct resource *r, const struct ip *ip)
 static void mark_dirty(struct catalog *c, struct held *h)
 {
 	h->dirty = true;
+	if (h->good->type == RESOURCE_ROUTE || h->good->type == RESOURCE_SERVICE || h->good->type == RESOURCE_ENDPOINTS)
+		c->parts_changed = true;
 	if (h->good->type != RESOURCE_ENDPOINTS && h->good->type != RESOURCE_MANIFEST)
 		return;
 	struct held *service = held_get(c, RESOURCE_SERVICE, str_of(h->good->name));
@@ -93,6 +101,14 @@ static void mark_dirty(struct catalog *c, struct held *h)
 }
 
 /* --- coming and going --- */
+
+static void parts_clear(struct held *h)
+{
+	for (size_t i = 0; i < h->n_parts; i++)
+		resource_unref(&h->parts[i]);
+	FREE(&h->parts);
+	h->n_parts = 0;
+}
 
 static void held_free(struct catalog *c, struct held *h)
 {
@@ -103,6 +119,7 @@ static void held_free(struct catalog *c, struct held *h)
 	resource_unref(&h->good);
 	resource_unref(&h->visible);
 	resource_unref(&h->manifest);
+	parts_clear(h);
 	service_unref(&h->service);
 	workload_unref(&h->workload);
 	mem_free(h->refused);
@@ -121,6 +138,11 @@ void catalog_free(struct catalog **cp)
 	mem_free(c);
 }
 
+static void count_listed(void *ctx, enum resource_type t, const char *name)
+{
+	*(bool *)ctx = true;
+}
+
 bool catalog_put(struct catalog *c, struct resource *r)
 {
 	struct held *h = held_make(c, r);
@@ -128,6 +150,9 @@ bool catalog_put(struct catalog *c, struct resource *r)
 	resource_unref(&h->good);
 	h->good = r;
 	FREE(&h->refused);
+	h->lists_more = false;
+	if (r->type == RESOURCE_MANIFEST)
+		catalog_listed(r, count_listed, &h->lists_more);
 	list_remove(&h->order);
 	list_push(&c->order, &h->order);
 	mark_dirty(c, h);
@@ -165,37 +190,75 @@ void catalog_no_endpoints(struct catalog *c, const struct ip *ip)
 			h->no_endpoints = h->dirty = true;
 }
 
-static bool any_followed(const struct resource *r, bool (*followed)(void *ctx, const struct ip *ip), void *ctx)
-{
-	for (size_t i = 0; i < r->n_aliases; i++)
-		if (followed(ctx, &r->aliases[i]))
-			return true;
-	return false;
-}
-
-void catalog_drop_unfollowed(struct catalog *c, bool (*followed)(void *ctx, const struct ip *ip), void *ctx)
+void catalog_drop_unfollowed(struct catalog *c, bool (*followed)(void *ctx, const struct resource *r), void *ctx)
 {
 	list_for_each_safe (h, &c->order, struct held, order)
-		if (resource_followed(h->good->type) == RESOURCE_BY_ADDRESS && !any_followed(h->good, followed, ctx))
+		if (resource_on_demand(h->good->type) && !followed(ctx, h->good))
 			held_free(c, h);
+}
+
+/* --- what manifests list --- */
+
+static bool own_entry(const struct resource *manifest, enum resource_type t, const char *name)
+{
+	return t == RESOURCE_SERVICE && strcmp(name, manifest->name) == 0;
+}
+
+static enum resource_type entry_type(const Weft__V1__ManifestEntry *e)
+{
+	enum resource_type t;
+	bool known = resource_type_parse(str_of(e->type_url), &t);
+	MUST(known); /* resource_check.c refuses others */
+	return t;
+}
+
+void catalog_listed(const struct resource *manifest, void (*fn)(void *ctx, enum resource_type t, const char *name),
+		    void *ctx)
+{
+	Weft__V1__Manifest *m = resource_message(manifest);
+	for (size_t i = 0; i < m->n_entries; i++) {
+		enum resource_type t = entry_type(m->entries[i]);
+		if (own_entry(manifest, t, m->entries[i]->name))
+			continue;
+		fn(ctx, t, m->entries[i]->name);
+		if (t == RESOURCE_SERVICE)
+			fn(ctx, RESOURCE_ENDPOINTS, m->entries[i]->name);
+	}
+	resource_message_free(manifest, m);
+}
+
+void catalog_each_listed(const struct catalog *c, void (*fn)(void *ctx, enum resource_type t, const char *name),
+			 void *ctx)
+{
+	list_for_each (h, &c->order, struct held, order) {
+		if (h->lists_more)
+			catalog_listed(h->good, fn, ctx);
+		/* What the data path goes by until a new manifest is complete. */
+		if (h->n_parts)
+			catalog_listed(h->manifest, fn, ctx);
+	}
 }
 
 /* --- completeness --- */
 
-/* Whether all that the manifest lists is held: at the listed version, or refused there and held at its last good one. */
+/* One entry is held: at the listed version, or refused there and held at its last good one. */
+static bool entry_held(const struct catalog *c, const struct resource *manifest, const Weft__V1__ManifestEntry *e)
+{
+	enum resource_type t = entry_type(e);
+	const struct held *h = held_get(c, t, str_of(e->name));
+	if (!h || (strcmp(h->good->version, e->version) != 0 && !(h->refused && strcmp(h->refused, e->version) == 0)))
+		return false;
+	/* Where a route leads to the endpoints must be there too, else the first requests would find none. */
+	return t != RESOURCE_SERVICE || own_entry(manifest, t, e->name) || h->no_endpoints ||
+	       held_get(c, RESOURCE_ENDPOINTS, str_of(e->name));
+}
+
 static bool manifest_complete(const struct catalog *c, const struct resource *manifest)
 {
 	Weft__V1__Manifest *m = resource_message(manifest);
 	bool complete = true;
-	for (size_t i = 0; complete && i < m->n_entries; i++) {
-		const Weft__V1__ManifestEntry *e = m->entries[i];
-		enum resource_type t;
-		bool known = resource_type_parse(str_of(e->type_url), &t);
-		MUST(known); /* resource_check.c refuses others */
-		const struct held *h = held_get(c, t, str_of(e->name));
-		complete = h && (strcmp(h->good->version, e->version) == 0 ||
-				 (h->refused && strcmp(h->refused, e->version) == 0));
-	}
+	for (size_t i = 0; complete && i < m->n_entries; i++)
+		complete = entry_held(c, manifest, m->entries[i]);
 	resource_message_free(manifest, m);
 	return complete;
 }
@@ -316,6 +379,56 @@ static struct workload *build_workload(const struct resource *r)
 	return made;
 }
 
+/* A service that a route leads to, as it was listed, with its endpoints of now. */
+static struct service *build_backend(const struct catalog *c, const struct held *h, const struct resource *part)
+{
+	const struct held *endpoints = held_get(c, RESOURCE_ENDPOINTS, str_of(part->name));
+	const struct route_table *t = h->service ? h->service->routes : NULL;
+	const struct service *before = NULL;
+	for (size_t i = 0; t && i < t->n_backends; i++)
+		if (strcmp(t->backends[i]->name, part->name) == 0)
+			before = t->backends[i];
+	return build_service(part, endpoints ? endpoints->good : NULL, before);
+}
+
+/* The routes of a service. `self` is the service itself, which they may lead to as well. */
+static struct route_table *build_routes(const struct catalog *c, const struct held *h, struct service *self)
+{
+	struct route_part *routes = mem_alloc((h->n_parts + 1) * sizeof(*routes));
+	struct service **backends = mem_alloc((h->n_parts + 1) * sizeof(struct service *));
+	size_t n_routes = 0, n_backends = 0;
+	backends[n_backends++] = service_ref(self);
+	for (size_t i = 0; i < h->n_parts; i++) {
+		const struct resource *p = h->parts[i];
+		if (p->type == RESOURCE_ROUTE)
+			routes[n_routes++] = (struct route_part){p->name, resource_message(p)};
+		else
+			backends[n_backends++] = build_backend(c, h, p);
+	}
+	struct route_table *t = route_table_new(self->name, routes, n_routes, backends, n_backends);
+	for (size_t i = 0; i < n_routes; i++)
+		protobuf_c_message_free_unpacked((ProtobufCMessage *)(uintptr_t)&routes[i].route->base, NULL);
+	for (size_t i = 0; i < n_backends; i++)
+		service_unref(&backends[i]);
+	mem_free(routes);
+	mem_free(backends);
+	return t;
+}
+
+/* What the manifest lists beside its own service, as it is held now. */
+static void take_parts(const struct catalog *c, struct held *h, const struct resource *manifest)
+{
+	Weft__V1__Manifest *m = resource_message(manifest);
+	parts_clear(h);
+	h->parts = mem_alloc((m->n_entries + 1) * sizeof(*h->parts));
+	for (size_t i = 0; i < m->n_entries; i++) {
+		enum resource_type t = entry_type(m->entries[i]);
+		if (!own_entry(manifest, t, m->entries[i]->name))
+			h->parts[h->n_parts++] = resource_ref(held_get(c, t, str_of(m->entries[i]->name))->good);
+	}
+	resource_message_free(manifest, m);
+}
+
 static bool settle_service(struct catalog *c, struct held *h)
 {
 	const struct held *manifest = held_get(c, RESOURCE_MANIFEST, str_of(h->good->name));
@@ -325,19 +438,45 @@ static bool settle_service(struct catalog *c, struct held *h)
 		resource_unref(&h->manifest);
 		h->visible = resource_ref(h->good);
 		h->manifest = resource_ref(manifest->good);
+		take_parts(c, h, h->manifest);
 	}
 	if (!h->visible || !(endpoints || h->no_endpoints || h->service))
 		return false;
 	struct service *made = build_service(h->visible, endpoints ? endpoints->good : NULL, h->service);
+	struct route_table *routes = h->n_parts ? build_routes(c, h, made) : NULL;
+	if (routes) {
+		struct service like = *made, *routed;
+		like.routes = routes;
+		routed = service_new(&like);
+		service_unref(&made);
+		route_table_unref(&routes);
+		made = routed;
+	}
 	service_unref(&h->service);
 	h->service = made;
 	return true;
+}
+
+/* Services with routes are made anew when a resource changed that may be part of theirs. */
+static void spread_dirt(struct catalog *c)
+{
+	if (!c->parts_changed)
+		return;
+	c->parts_changed = false;
+	list_for_each (h, &c->order, struct held, order) {
+		struct held *service = h->lists_more ? held_get(c, RESOURCE_SERVICE, str_of(h->good->name)) : NULL;
+		if (service)
+			service->dirty = true;
+		if (h->n_parts)
+			h->dirty = true;
+	}
 }
 
 bool catalog_settle(struct catalog *c)
 {
 	bool changed = c->changed;
 	c->changed = false;
+	spread_dirt(c);
 	list_for_each (h, &c->order, struct held, order) {
 		if (!h->dirty)
 			continue;
@@ -348,7 +487,7 @@ bool catalog_settle(struct catalog *c)
 			workload_unref(&h->workload);
 			h->workload = build_workload(h->good);
 			changed = true;
-		} else if (resource_followed(h->good->type)) {
+		} else if (!resource_on_demand(h->good->type)) {
 			changed = true;
 		}
 	}
@@ -376,15 +515,19 @@ void catalog_each(const struct catalog *c, void (*fn)(void *ctx, const struct re
 
 void catalog_each_in_force(const struct catalog *c, void (*fn)(void *ctx, const struct resource *r), void *ctx)
 {
-	list_for_each (h, &c->order, struct held, order) {
-		if (h->good->type == RESOURCE_MANIFEST)
-			continue; /* with its service */
-		if (h->good->type != RESOURCE_SERVICE)
-			fn(ctx, h->good);
-		if (h->visible) {
-			fn(ctx, h->visible);
+	/* Manifests first: who reads them back follows what they list, and holds only what is followed. */
+	list_for_each (h, &c->order, struct held, order)
+		if (h->visible)
 			fn(ctx, h->manifest);
-		}
+	list_for_each (h, &c->order, struct held, order) {
+		bool apart = h->good->type == RESOURCE_MANIFEST || h->good->type == RESOURCE_SERVICE ||
+			     h->good->type == RESOURCE_ROUTE;
+		if (!apart)
+			fn(ctx, h->good);
+		if (h->visible)
+			fn(ctx, h->visible);
+		for (size_t i = 0; i < h->n_parts; i++)
+			fn(ctx, h->parts[i]);
 	}
 }
 

@@ -21,8 +21,15 @@ void catalog_remove(struct catalog *c, enum resource_type t, struct str name);
 void catalog_remove_at(struct catalog *c, enum resource_type t, const struct ip *ip);
 /* It is known that no Endpoints are at this address: a service there is complete without. */
 void catalog_no_endpoints(struct catalog *c, const struct ip *ip);
-/* Drops every resource held by address of which no alias is `followed`. */
-void catalog_drop_unfollowed(struct catalog *c, bool (*followed)(void *ctx, const struct ip *ip), void *ctx);
+/* Drops every resource of the types followed on demand that is not `followed`. */
+void catalog_drop_unfollowed(struct catalog *c, bool (*followed)(void *ctx, const struct resource *r), void *ctx);
+
+/* What a manifest lists beside its own service, each with the Endpoints of a Service; and what all that are held or in force
+ * list (a name may come more than once). fn may not change the catalog. */
+void catalog_listed(const struct resource *manifest, void (*fn)(void *ctx, enum resource_type t, const char *name),
+		    void *ctx);
+void catalog_each_listed(const struct catalog *c, void (*fn)(void *ctx, enum resource_type t, const char *name),
+			 void *ctx);
 
 /* Builds what has changed since the last call: complete services and workloads. True when something did. */
 bool catalog_settle(struct catalog *c);
@@ -33,7 +40,8 @@ size_t catalog_len(const struct catalog *c);
 /* In the order in which they came. fn may not change the catalog. */
 void catalog_each(const struct catalog *c, void (*fn)(void *ctx, const struct resource *r), void *ctx);
 
-/* The same for what the data path goes by: services only as far as they are visible, with the manifest that made them so. */
+/* The same for what the data path goes by: services only as far as they are visible, with
+ * the manifest that made them so and what it lists. Manifests come first; a resource may come more than once. */
 void catalog_each_in_force(const struct catalog *c, void (*fn)(void *ctx, const struct resource *r), void *ctx);
 
 /* What is visible after catalog_settle(), oldest first; arrays by mem_free, what they point to is borrowed. */

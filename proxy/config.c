@@ -25,6 +25,13 @@ struct address { /* one that is followed; in the map and in one of the two lists
 	unsigned nothing; /* a bit for each type answered "nothing there" */
 };
 
+struct listed { /* a resource that a manifest lists: followed by its name */
+	struct map_node node;
+	enum resource_type type;
+	unsigned round; /* of the last look at the manifests that found it */
+	char key[1 + RESOURCE_NAME_MAX];
+};
+
 struct config {
 	struct loop *loop;
 	struct catalog *catalog;
@@ -34,6 +41,8 @@ struct config {
 	struct map addresses;
 	struct list known, nothing; /* struct address by use: of the second kind nothing is there */
 	size_t n_nothing;
+	struct map names; /* struct listed */
+	unsigned round;
 
 	struct list waiters; /* struct config_waiter, by deadline (all wait equally long) */
 	struct timer deadline, idle;
@@ -73,6 +82,7 @@ struct config *config_new(struct loop *loop)
 	c->loop = loop;
 	c->catalog = catalog_new();
 	map_init(&c->addresses);
+	map_init(&c->names);
 	list_init(&c->known);
 	list_init(&c->nothing);
 	list_init(&c->waiters);
@@ -84,6 +94,7 @@ struct config *config_new(struct loop *loop)
 }
 
 static void address_free(struct config *c, struct address *a);
+static void listed_free(struct config *c, struct listed *l);
 
 void config_free(struct config **cp)
 {
@@ -99,6 +110,9 @@ void config_free(struct config **cp)
 	list_for_each_safe (a, &c->nothing, struct address, use)
 		address_free(c, a);
 	map_done(&c->addresses);
+	map_for_each (it, &c->names)
+		listed_free(c, CONTAINER_OF(it, struct listed, node));
+	map_done(&c->names);
 	timer_stop(&c->deadline);
 	timer_stop(&c->idle);
 	task_cancel(&c->commit);
@@ -164,9 +178,70 @@ static void address_free(struct config *c, struct address *a)
 	mem_free(a);
 }
 
-static bool is_followed(void *ctx, const struct ip *ip)
+/* --- names that manifests list --- */
+
+static struct listed *listed_get(const struct config *c, enum resource_type t, const char *name)
 {
-	return address_get(ctx, ip) != NULL;
+	char key[1 + RESOURCE_NAME_MAX];
+	size_t n = strlen(name);
+	MUST(n < RESOURCE_NAME_MAX);
+	key[0] = (char)t;
+	memcpy(key + 1, name, n);
+	struct map_node *it = map_get(&c->names, str_make(key, 1 + n));
+	return it ? CONTAINER_OF(it, struct listed, node) : NULL;
+}
+
+static void listed_free(struct config *c, struct listed *l)
+{
+	if (c->source)
+		c->source->unfollow_name(c->source_ctx, l->type, l->key + 1);
+	map_del(&c->names, &l->node);
+	mem_free(l);
+}
+
+static void listed_add(void *ctx, enum resource_type t, const char *name)
+{
+	struct config *c = ctx;
+	struct listed *l = listed_get(c, t, name);
+	if (l || c->names.len >= CONFIG_LISTED_MAX) {
+		if (l)
+			l->round = c->round;
+		return;
+	}
+	l = NEW(struct listed);
+	l->type = t;
+	l->round = c->round;
+	l->key[0] = (char)t;
+	strcpy(l->key + 1, name);
+	map_put(&c->names, &l->node, str_make(l->key, 1 + strlen(name)));
+	if (c->source)
+		c->source->follow_name(c->source_ctx, t, name);
+}
+
+/* Whether anything here asked for it: an address, or a manifest. */
+static bool is_followed(void *ctx, const struct resource *r)
+{
+	const struct config *c = ctx;
+	for (size_t i = 0; i < r->n_aliases; i++)
+		if (address_get(c, &r->aliases[i]))
+			return true;
+	return listed_get(c, r->type, r->name) != NULL;
+}
+
+/* Lets go what no manifest lists any more. */
+static void listed_sweep(struct config *c)
+{
+	size_t before = c->names.len;
+	c->round++;
+	catalog_each_listed(c->catalog, listed_add, c);
+	map_for_each (it, &c->names) {
+		struct listed *l = CONTAINER_OF(it, struct listed, node);
+		if (l->round != c->round)
+			listed_free(c, l);
+	}
+	/* Without files: what they bring is held for good. */
+	if (c->source && c->names.len < before)
+		catalog_drop_unfollowed(c->catalog, is_followed, c);
 }
 
 /* After addresses were let go: so is what was held for them alone. */
@@ -180,11 +255,12 @@ static void drop_unfollowed(struct config *c)
 static void addresses_trim(struct config *c, size_t more)
 {
 	bool dropped = false;
-	while (c->n_nothing > CONFIG_NEGATIVE_MAX || (c->addresses.len + more > CONFIG_NAMES_MAX && c->n_nothing)) {
+	size_t max = CONFIG_NAMES_MAX - c->names.len;
+	while (c->n_nothing > CONFIG_NEGATIVE_MAX || (c->addresses.len + more > max && c->n_nothing)) {
 		address_free(c, list_first(&c->nothing, struct address, use));
 		stale(c);
 	}
-	while (c->addresses.len + more > CONFIG_NAMES_MAX) {
+	while (c->addresses.len + more > max) {
 		address_free(c, list_first(&c->known, struct address, use));
 		dropped = true;
 	}
@@ -307,17 +383,14 @@ static bool check_trust_domain(const struct config *c, const struct resource *r,
 /* Whether anything here asked for it. What nobody follows any more may still be on its way: that is no error. */
 static bool wanted(const struct config *c, const struct resource *r)
 {
-	if (resource_followed(r->type) || r->origin == RESOURCE_FILE)
-		return true;
-	for (size_t i = 0; i < r->n_aliases; i++)
-		if (address_get(c, &r->aliases[i]))
-			return true;
-	return false;
+	return !resource_on_demand(r->type) || r->origin == RESOURCE_FILE || is_followed((void *)(uintptr_t)c, r);
 }
 
 static void hold(struct config *c, struct resource *r)
 {
 	catalog_put(c->catalog, r);
+	if (r->type == RESOURCE_MANIFEST && r->origin != RESOURCE_FILE)
+		catalog_listed(r, listed_add, c);
 	for (size_t i = 0; i < r->n_aliases; i++) {
 		struct address *a = address_get(c, &r->aliases[i]);
 		if (!a)
@@ -515,6 +588,7 @@ static void swap(struct config *c)
 		read_mesh(c);
 		read_self(c);
 	}
+	listed_sweep(c);
 	snapshot_build(c);
 	event(EV_SNAPSHOT_SWAPPED, "serial=%llu services=%zu workloads=%zu", (unsigned long long)c->serial,
 	      snapshot_services(c->snapshot), snapshot_workloads(c->snapshot));
@@ -556,6 +630,14 @@ void config_each_address(const struct config *c, bool all, void (*fn)(void *ctx,
 		return;
 	list_for_each (a, &c->nothing, struct address, use)
 		fn(ctx, &a->ip);
+}
+
+void config_each_name(const struct config *c, void (*fn)(void *ctx, enum resource_type t, const char *name), void *ctx)
+{
+	map_for_each (it, &c->names) {
+		const struct listed *l = CONTAINER_OF(it, struct listed, node);
+		fn(ctx, l->type, l->key + 1);
+	}
 }
 
 void config_each_resource(const struct config *c, void (*fn)(void *ctx, const struct resource *r), void *ctx)

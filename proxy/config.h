@@ -13,6 +13,7 @@
 
 #define CONFIG_WAIT_MS      2000  /* a connection waits at most so long for the answer to its address */
 #define CONFIG_NEGATIVE_MAX 4096  /* "nothing there" answers kept */
+#define CONFIG_LISTED_MAX   5000  /* resources followed because a manifest lists them */
 #define CONFIG_NAMES_MAX    10000 /* addresses and services followed at once; the longest unused goes first */
 
 struct config;

@@ -26,6 +26,9 @@ void config_commit(struct config *c);
 struct config_source {
 	void (*follow)(void *ctx, const struct ip *ip);
 	void (*unfollow)(void *ctx, const struct ip *ip);
+	/* One resource by its name, because a manifest lists it. */
+	void (*follow_name)(void *ctx, enum resource_type t, const char *name);
+	void (*unfollow_name)(void *ctx, enum resource_type t, const char *name);
 };
 void config_set_source(struct config *c, const struct config_source *s, void *ctx); /* NULL: none */
 /* While the source cannot be reached nothing that is held is let go for being idle. */
@@ -37,6 +40,7 @@ void config_follow(struct config *c, const struct ip *ip);
 
 /* Addresses followed, longest unused first; those answered "nothing there" only when `all`. */
 void config_each_address(const struct config *c, bool all, void (*fn)(void *ctx, const struct ip *ip), void *ctx);
+void config_each_name(const struct config *c, void (*fn)(void *ctx, enum resource_type t, const char *name), void *ctx);
 void config_each_resource(const struct config *c, void (*fn)(void *ctx, const struct resource *r), void *ctx);
 void config_each_in_force(const struct config *c, void (*fn)(void *ctx, const struct resource *r), void *ctx);
 /* After each swap; one listener (keep.c). */

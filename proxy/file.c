@@ -13,6 +13,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -20,6 +21,9 @@ struct reader {
 	const char *path;
 	struct arena arena;
 	struct config *config; /* NULL: only check */
+	const json_t *root;
+	Weft__V1__Route **routes; /* in the arena */
+	size_t n_routes;
 	struct err *err;
 };
 
@@ -347,6 +351,63 @@ static bool read_service_ports(struct reader *r, const json_t *obj, const struct
 	return true;
 }
 
+static void entry_add(struct reader *r, Weft__V1__Manifest *m, size_t *cap, enum resource_type t, char *name)
+{
+	static char version[] = "file";
+	const char *url = resource_type_url(t);
+	for (size_t i = 0; i < m->n_entries; i++)
+		if (strcmp(m->entries[i]->type_url, url) == 0 && strcmp(m->entries[i]->name, name) == 0)
+			return;
+	if (m->n_entries == *cap) {
+		Weft__V1__ManifestEntry **before = m->entries;
+		*cap = *cap ? 2 * *cap : 8;
+		m->entries = take(r, *cap * sizeof(*m->entries));
+		if (m->n_entries)
+			memcpy(m->entries, before, m->n_entries * sizeof(*m->entries));
+	}
+	Weft__V1__ManifestEntry *e = m->entries[m->n_entries++] = take(r, sizeof(*e));
+	weft__v1__manifest_entry__init(e);
+	e->type_url = (char *)(uintptr_t)url;
+	e->name = name;
+	e->version = version;
+}
+
+static int entry_cmp(const void *x, const void *y)
+{
+	const Weft__V1__ManifestEntry *a = *(Weft__V1__ManifestEntry *const *)x,
+				      *b = *(Weft__V1__ManifestEntry *const *)y;
+	int d = strcmp(a->type_url, b->type_url);
+	return d ? d : strcmp(a->name, b->name);
+}
+
+static bool is_parent(const Weft__V1__Route *route, const char *service)
+{
+	for (size_t i = 0; i < route->n_parents; i++)
+		if (strcmp(route->parents[i]->service, service) == 0)
+			return true;
+	return false;
+}
+
+/* The service, the routes of the file that are attached to it, and the services that these lead to. */
+static bool apply_manifest(struct reader *r, char *name, const struct jpath *at)
+{
+	Weft__V1__Manifest m = WEFT__V1__MANIFEST__INIT;
+	size_t cap = 0;
+	m.service = name;
+	entry_add(r, &m, &cap, RESOURCE_SERVICE, name);
+	for (size_t i = 0; i < r->n_routes; i++) {
+		const Weft__V1__Route *route = r->routes[i];
+		if (!is_parent(route, name))
+			continue;
+		entry_add(r, &m, &cap, RESOURCE_ROUTE, full_name(r, route->namespace_, route->name));
+		for (size_t k = 0; k < route->n_rules; k++)
+			for (size_t j = 0; j < route->rules[k]->n_backends; j++)
+				entry_add(r, &m, &cap, RESOURCE_SERVICE, route->rules[k]->backends[j]->service);
+	}
+	qsort(m.entries, m.n_entries, sizeof(*m.entries), entry_cmp);
+	return apply(r, RESOURCE_MANIFEST, name, &m.base, at);
+}
+
 static bool read_service(struct reader *r, const json_t *v, const struct jpath *at)
 {
 	static const char *const names[] = {"name", "namespace", "vips", "ports", "endpoints", NULL};
@@ -357,17 +418,153 @@ static bool read_service(struct reader *r, const json_t *v, const struct jpath *
 		return false;
 
 	char *name = full_name(r, s.namespace_, s.name);
-	Weft__V1__ManifestEntry own = WEFT__V1__MANIFEST_ENTRY__INIT, *entries[] = {&own};
-	Weft__V1__Manifest manifest = WEFT__V1__MANIFEST__INIT;
-	char version[] = "file";
-	own.type_url = (char *)(uintptr_t)resource_type_url(RESOURCE_SERVICE);
-	own.name = name;
-	own.version = version;
-	manifest.service = name;
-	manifest.entries = entries;
-	manifest.n_entries = 1;
 	return apply(r, RESOURCE_SERVICE, name, &s.base, at) && read_endpoints(r, v, at, &s, name) &&
-	       apply(r, RESOURCE_MANIFEST, name, &manifest.base, at);
+	       apply_manifest(r, name, at);
+}
+
+/* --- routes --- */
+
+/* An array of objects: each through `one`, which makes its message; *ret_n of *ret. */
+static bool read_each(struct reader *r, const json_t *obj, const char *field, size_t max, const struct jpath *up,
+		      void *(*one)(struct reader *r, const json_t *v, const struct jpath *at), size_t *ret_n, void *ret)
+{
+	json_t *list = NULL;
+	if (!json_get_array(obj, field, false, max, up, &list, r->err))
+		return false;
+	void **v = take(r, json_array_size(list) * sizeof(*v));
+	for (size_t i = 0; i < json_array_size(list); i++) {
+		struct jpath in = {.up = up, .field = field}, at = {.up = &in, .index = i};
+		v[i] = one(r, json_array_get(list, i), &at);
+		if (!v[i])
+			return false;
+	}
+	*ret_n = json_array_size(list);
+	memcpy(ret, &v, sizeof(v));
+	return true;
+}
+
+static void *read_route_field(struct reader *r, const json_t *v, const struct jpath *at)
+{
+	static const char *const names[] = {"name", "value", NULL};
+	Weft__V1__RouteField *f = take(r, sizeof(*f));
+	weft__v1__route_field__init(f);
+	return read_object(r, v, names, at) && read_text(r, v, "name", true, at, &f->name) &&
+		       read_text(r, v, "value", true, at, &f->value)
+		   ? f
+		   : NULL;
+}
+
+static bool read_route_path(struct reader *r, const json_t *obj, const struct jpath *up, Weft__V1__RouteMatch *m)
+{
+	static const char *const names[] = {"type", "value", NULL};
+	static char all[] = "/";
+	struct jpath at = {.up = up, .field = "path"}, type_at = {.up = &at, .field = "type"};
+	json_t *v = NULL;
+	char *type;
+	m->path = all;
+	if (!json_get_object(obj, "path", false, up, &v, r->err))
+		return false;
+	if (!v)
+		return true;
+	if (!read_object(r, v, names, &at) || !read_text(r, v, "type", false, &at, &type) ||
+	    !read_text(r, v, "value", true, &at, &m->path))
+		return false;
+	if (strcmp(type, "Exact") == 0)
+		m->path_type = WEFT__V1__ROUTE_MATCH__PATH_TYPE__EXACT;
+	else if (type[0] && strcmp(type, "PathPrefix") != 0)
+		return bad(r, &type_at, type, "Exact or PathPrefix");
+	return true;
+}
+
+static void *read_route_match(struct reader *r, const json_t *v, const struct jpath *at)
+{
+	static const char *const names[] = {"path", "method", "headers", "queryParams", NULL};
+	Weft__V1__RouteMatch *m = take(r, sizeof(*m));
+	weft__v1__route_match__init(m);
+	return read_object(r, v, names, at) && read_route_path(r, v, at, m) &&
+		       read_text(r, v, "method", false, at, &m->method) &&
+		       read_each(r, v, "headers", RESOURCE_FIELDS_MAX, at, read_route_field, &m->n_headers,
+				 &m->headers) &&
+		       read_each(r, v, "queryParams", RESOURCE_FIELDS_MAX, at, read_route_field, &m->n_query, &m->query)
+		   ? m
+		   : NULL;
+}
+
+static bool is_service(const struct reader *r, const char *full)
+{
+	const json_t *v, *all = json_object_get(r->root, "services");
+	for (size_t i = 0; (v = json_array_get(all, i)) != NULL; i++) {
+		const char *ns = json_string_value(json_object_get(v, "namespace"));
+		const char *name = json_string_value(json_object_get(v, "name"));
+		size_t n = ns ? strlen(ns) : 0;
+		if (ns && name && strncmp(full, ns, n) == 0 && full[n] == '/' && strcmp(full + n + 1, name) == 0)
+			return true;
+	}
+	return false;
+}
+
+static bool read_service_name(struct reader *r, const json_t *v, const struct jpath *at, char **ret)
+{
+	struct jpath here = {.up = at, .field = "service"};
+	return read_text(r, v, "service", true, at, ret) &&
+	       (is_service(r, *ret) || bad(r, &here, *ret, "\"namespace/name\" of a service of this file"));
+}
+
+static void *read_route_backend(struct reader *r, const json_t *v, const struct jpath *at)
+{
+	static const char *const names[] = {"service", "port", "weight", NULL};
+	Weft__V1__RouteBackend *b = take(r, sizeof(*b));
+	int64_t port = 0, weight = 1;
+	weft__v1__route_backend__init(b);
+	if (!read_object(r, v, names, at) || !read_service_name(r, v, at, &b->service) ||
+	    !json_get_int(v, "port", true, 1, 65535, at, &port, r->err) ||
+	    !json_get_int(v, "weight", false, 0, RESOURCE_WEIGHT_MAX, at, &weight, r->err))
+		return NULL;
+	b->port = (uint32_t)port;
+	b->weight = (uint32_t)weight;
+	return b;
+}
+
+static void *read_route_rule(struct reader *r, const json_t *v, const struct jpath *at)
+{
+	static const char *const names[] = {"matches", "backends", NULL};
+	Weft__V1__RouteRule *rule = take(r, sizeof(*rule));
+	weft__v1__route_rule__init(rule);
+	return read_object(r, v, names, at) &&
+		       read_each(r, v, "matches", RESOURCE_MATCHES_MAX, at, read_route_match, &rule->n_matches,
+				 &rule->matches) &&
+		       read_each(r, v, "backends", RESOURCE_BACKENDS_MAX, at, read_route_backend, &rule->n_backends,
+				 &rule->backends)
+		   ? rule
+		   : NULL;
+}
+
+static void *read_route_parent(struct reader *r, const json_t *v, const struct jpath *at)
+{
+	static const char *const names[] = {"service", "port", NULL};
+	Weft__V1__RouteParent *p = take(r, sizeof(*p));
+	int64_t port = 0;
+	weft__v1__route_parent__init(p);
+	if (!read_object(r, v, names, at) || !read_service_name(r, v, at, &p->service) ||
+	    !json_get_int(v, "port", false, 1, 65535, at, &port, r->err))
+		return NULL;
+	p->port = (uint32_t)port;
+	return p;
+}
+
+static void *read_route(struct reader *r, const json_t *v, const struct jpath *at)
+{
+	static const char *const names[] = {"name", "namespace", "created", "parents", "rules", NULL};
+	Weft__V1__Route *route = take(r, sizeof(*route));
+	weft__v1__route__init(route);
+	bool ok = read_object(r, v, names, at) && read_text(r, v, "name", true, at, &route->name) &&
+		  read_text(r, v, "namespace", true, at, &route->namespace_) &&
+		  json_get_int(v, "created", false, 0, INT64_MAX, at, &route->created, r->err) &&
+		  read_each(r, v, "parents", RESOURCE_PARENTS_MAX, at, read_route_parent, &route->n_parents,
+			    &route->parents) &&
+		  read_each(r, v, "rules", RESOURCE_RULES_MAX, at, read_route_rule, &route->n_rules, &route->rules) &&
+		  apply(r, RESOURCE_ROUTE, full_name(r, route->namespace_, route->name), &route->base, at);
+	return ok ? route : NULL;
 }
 
 /* --- the other kinds --- */
@@ -444,12 +641,14 @@ static bool read_list(struct reader *r, const json_t *root, const char *field,
 
 static bool read_root(struct reader *r, const json_t *root, struct identity *id)
 {
-	static const char *const names[] = {"trustDomain", "cidrs",    "certificate", "certificatePem",
-					    "key",         "keyPem",   "roots",       "rootsPem",
-					    "self",        "services", "workloads",   NULL};
+	static const char *const names[] = {"trustDomain", "cidrs",     "certificate", "certificatePem", "key",
+					    "keyPem",      "roots",     "rootsPem",    "self",           "services",
+					    "routes",      "workloads", NULL};
 	if (!json_is_object(root))
 		return err_set(r->err, ERR_INVALID, "must be a JSON object");
+	r->root = root;
 	return json_fields_known(root, names, NULL, r->err) && read_mesh(r, root) && read_self(r, root) &&
+	       read_each(r, root, "routes", CONFIG_LISTED_MAX, NULL, read_route, &r->n_routes, &r->routes) &&
 	       read_list(r, root, "services", read_service) && read_list(r, root, "workloads", read_workload) &&
 	       read_identity(r, root, id);
 }

@@ -8,7 +8,10 @@
 
 #include "lib/mem.h"
 #include "proxy/hop.h"
+#include "proxy/route.h"
 #include "proxy/upgrade.h"
+
+#include <sys/random.h>
 
 #define REQUEST_MAGIC 0x72657175
 #define ARENA_MAX     (192 * 1024) /* both heads (32 KiB each), decoded and spelt again, trailers, hop fields */
@@ -28,8 +31,9 @@ struct request {
 	struct subject subject;
 	struct target target;
 	struct permit permit;
-	struct endpoint_set *set;  /* keeps ep alive */
-	struct snapshot *snapshot; /* keeps the target alive */
+	struct route_choice choice; /* in the snapshot; rule NULL: no route spoke of it */
+	struct endpoint_set *set;   /* keeps ep alive */
+	struct snapshot *snapshot;  /* keeps the target alive */
 	struct endpoint ep;
 	enum hop hop;
 	struct pool_waiter waiter;
@@ -133,8 +137,10 @@ static enum verdict cut(struct request *r, enum reason reason, bool unprocessed)
 /* Which hop answered and why; to the other sidecar also whether the application had the request. */
 static bool mark_answer(struct request *r, struct message *m, enum reason reason, bool unprocessed)
 {
-	return hop_add_error(m, side(r), reason, r->permit.policy != NULL ? r->permit.policy : "") &&
-	       (!unprocessed || !r->owner->mesh || hop_add_unprocessed(m));
+	const char *policy = r->permit.policy != NULL ? r->permit.policy : "";
+	if (policy[0] == '\0' && r->choice.rule != NULL)
+		policy = r->choice.rule->route;
+	return hop_add_error(m, side(r), reason, policy) && (!unprocessed || !r->owner->mesh || hop_add_unprocessed(m));
 }
 
 static bool is_grpc(const struct request *r)
@@ -290,13 +296,34 @@ static void on_answer(struct config_waiter *w, bool known)
 	run(r);
 }
 
+/* The routes of the service: from here on the target's port is that of the backend they chose. */
+static enum verdict follow_routes(struct request *r)
+{
+	uint32_t *seed = &r->p->route_random;
+	if (*seed == 0 && getrandom(seed, sizeof(*seed), GRND_NONBLOCK) != sizeof(*seed))
+		*seed = 1;
+	*seed = *seed * 747796405u + 2891336453u; /* PCG: a step, then a permutation of the state */
+	uint32_t word = ((*seed >> ((*seed >> 28) + 4)) ^ *seed) * 277803737u;
+	enum reason reason =
+	    route_pick(r->target.service->routes, r->target.port->port, r->head, (word >> 22) ^ word, &r->choice);
+	if (reason != REASON_NONE)
+		return answer(r, reason, true);
+	if (r->choice.backend != NULL) {
+		r->target.port = r->choice.backend->port;
+		r->target.endpoints = service_port_endpoints(r->target.port, &r->subject.to->ip);
+		r->target.protocol = r->target.port->protocol;
+	}
+	return NEXT;
+}
+
 static enum verdict step_route(struct request *r)
 {
 	if (r->subject.direction == INBOUND)
 		return NEXT;
 	switch (r->target.kind) {
-	case TARGET_EXTERNAL:
 	case TARGET_SERVICE:
+		return follow_routes(r);
+	case TARGET_EXTERNAL:
 	case TARGET_WORKLOAD:
 		return NEXT;
 	case TARGET_NO_PORT:
@@ -375,7 +402,9 @@ static enum verdict step_acquire(struct request *r)
 	    .on_fail = on_no_stream,
 	};
 	list_init(&r->waiter.node);
-	const char *sni = r->target.kind == TARGET_SERVICE ? r->target.service->name : NULL;
+	const char *sni = r->choice.backend != NULL          ? r->choice.backend->service->name
+			  : r->target.kind == TARGET_SERVICE ? r->target.service->name
+							     : NULL;
 	pool_acquire(r->p->pool, &r->permit, &r->ep, r->hop, r->subject.direction == OUTBOUND ? sni : NULL, &r->waiter);
 	return WAIT;
 }
@@ -790,8 +819,9 @@ static json_t *dump_one(const struct request *r)
 {
 	char addr[ADDR_TEXT_MAX];
 	uint64_t age_us = r->began_us != 0 ? loop_now_us(r->p->loop) - r->began_us : 0;
-	return json_pack("{s:s, s:I, s:i, s:s, s:s}", "step", steps[r->step].name, "ageUs", (json_int_t)age_us,
-			 "attempts", (int)r->attempts, "service", service_label(r), "endpoint",
+	return json_pack("{s:s, s:I, s:i, s:s, s:s, s:s}", "route", r->choice.rule != NULL ? r->choice.rule->route : "",
+			 "step", steps[r->step].name, "ageUs", (json_int_t)age_us, "attempts", (int)r->attempts,
+			 "service", service_label(r), "endpoint",
 			 r->ep.addr.ip.len != 0 ? addr_text(&r->ep.addr, addr) : "");
 }
 

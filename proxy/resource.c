@@ -38,6 +38,12 @@ const char *resource_followed(enum resource_type t)
 	return rows[t].followed;
 }
 
+bool resource_on_demand(enum resource_type t)
+{
+	const char *followed = resource_followed(t);
+	return followed == NULL || followed[0] == '\0';
+}
+
 bool resource_type_parse(struct str url, enum resource_type *ret)
 {
 	for (size_t i = 0; i < RESOURCE_COUNT; i++)
@@ -111,7 +117,7 @@ static bool check_envelope(const struct resource_from *from, struct err *err)
 			return err_set(err, ERR_INVALID, "version: has a byte that is not printable ASCII");
 	if (from->n_aliases > RESOURCE_ALIASES_MAX)
 		return err_set(err, ERR_LIMIT, "aliases: %zu, at most %d", from->n_aliases, RESOURCE_ALIASES_MAX);
-	const char *fixed = rows[from->type].followed;
+	const char *fixed = resource_on_demand(from->type) ? NULL : rows[from->type].followed;
 	if (fixed && !str_is(from->name, fixed))
 		return err_set(err, ERR_INVALID, "name: must be \"%s\" for %s", fixed, rows[from->type].name);
 	if (!fixed && !resource_name_valid(from->name))

@@ -16,13 +16,20 @@
 #define RESOURCE_PORTS_MAX          256
 #define RESOURCE_ENDPOINTS_MAX      10000
 #define RESOURCE_ENDPOINT_PORTS_MAX 100000 /* of all endpoints of a service together */
-#define RESOURCE_ENTRIES_MAX        1024   /* of a manifest */
+#define RESOURCE_ENTRIES_MAX        20000  /* of a manifest: 64 routes with all their backends */
+#define RESOURCE_PARENTS_MAX        32
+#define RESOURCE_RULES_MAX          16 /* of a route */
+#define RESOURCE_MATCHES_MAX        64 /* of a rule */
+#define RESOURCE_FIELDS_MAX         16 /* headers, or parameters of the query, of a match */
+#define RESOURCE_BACKENDS_MAX       16 /* of a rule */
+#define RESOURCE_MATCH_TEXT_MAX     4096
 #define RESOURCE_CIDRS_MAX          64
 #define RESOURCE_ROOTS_MAX          16
 #define RESOURCE_WEIGHT_MAX         1000000
 
 #define RESOURCE_TYPE_PREFIX        "type.googleapis.com/weft.v1."
 #define RESOURCE_BY_ADDRESS         NULL /* subscribed to as "addr:IP" when something first connects there */
+#define RESOURCE_BY_NAME            ""   /* subscribed to by its name when a manifest lists it */
 
 enum resource_type {
 #define RESOURCE(name, message, descriptor, followed) RESOURCE_##name,
@@ -32,7 +39,8 @@ enum resource_type {
 };
 const char *resource_type_name(enum resource_type t); /* "Service" */
 const char *resource_type_url(enum resource_type t);  /* "type.googleapis.com/weft.v1.Service" */
-const char *resource_followed(enum resource_type t);  /* the name subscribed to at once, or RESOURCE_BY_ADDRESS */
+const char *resource_followed(enum resource_type t);  /* the name subscribed to at once, or RESOURCE_BY_... */
+bool resource_on_demand(enum resource_type t);        /* followed by address or name, not at once */
 bool resource_type_parse(struct str url, enum resource_type *ret);
 
 enum resource_origin {

@@ -194,6 +194,13 @@ static bool check_endpoints(const struct resource_from *from, const ProtobufCMes
 	return count("endpoints.ports", ports, RESOURCE_ENDPOINT_PORTS_MAX, err);
 }
 
+/* Sorted by type and name, so that nothing stands there twice. */
+static bool entry_after(const Weft__V1__ManifestEntry *a, const Weft__V1__ManifestEntry *b)
+{
+	int d = strcmp(a->type_url, b->type_url);
+	return d < 0 || (d == 0 && strcmp(a->name, b->name) < 0);
+}
+
 static bool check_manifest(const struct resource_from *from, const ProtobufCMessage *m, struct err *err)
 {
 	const Weft__V1__Manifest *s = (const Weft__V1__Manifest *)m;
@@ -204,20 +211,88 @@ static bool check_manifest(const struct resource_from *from, const ProtobufCMess
 		const Weft__V1__ManifestEntry *e = s->entries[i];
 		enum resource_type t;
 		/* What is listed and not understood may be a policy that denies: without it the service must not be used. */
-		if (!resource_type_parse(str_of(e->type_url), &t) || t != RESOURCE_SERVICE)
+		if (!resource_type_parse(str_of(e->type_url), &t) || (t != RESOURCE_SERVICE && t != RESOURCE_ROUTE))
 			return err_set(err, ERR_UNSUPPORTED,
 				       "entries[%zu].type_url: \"%.128s\" is not known to this proxy; upgrade it", i,
 				       e->type_url);
-		if (!str_is(from->name, e->name) || own)
+		if (!resource_name_valid(str_of(e->name)) || (i && !entry_after(s->entries[i - 1], e)))
 			return err_set(err, ERR_INVALID,
-				       "entries[%zu].name: \"%.128s\": a manifest lists its own service, once", i,
-				       e->name);
+				       "entries[%zu].name: \"%.128s\": must be \"namespace/name\", sorted, each once",
+				       i, e->name);
 		if (e->version[0] == '\0' || strlen(e->version) > RESOURCE_VERSION_MAX)
 			return err_set(err, ERR_INVALID, "entries[%zu].version: must be 1 to %d bytes", i,
 				       RESOURCE_VERSION_MAX);
-		own = true;
+		own = own || (t == RESOURCE_SERVICE && str_is(from->name, e->name));
 	}
 	return own || err_set(err, ERR_INVALID, "entries: the service itself is not listed");
+}
+
+/* --- routes --- */
+
+static bool route_fields(const char *field, Weft__V1__RouteField *const *v, size_t n, struct err *err)
+{
+	if (!count(field, n, RESOURCE_FIELDS_MAX, err))
+		return false;
+	for (size_t i = 0; i < n; i++)
+		if (v[i]->name[0] == '\0' || strlen(v[i]->name) > 256 || strlen(v[i]->value) > RESOURCE_MATCH_TEXT_MAX)
+			return err_set(err, ERR_INVALID, "%s[%zu]: name must be 1 to 256 bytes, value at most %d",
+				       field, i, RESOURCE_MATCH_TEXT_MAX);
+	return true;
+}
+
+static bool route_match(const Weft__V1__RouteMatch *m, struct err *err)
+{
+	if (m->path_type != WEFT__V1__ROUTE_MATCH__PATH_TYPE__PREFIX &&
+	    m->path_type != WEFT__V1__ROUTE_MATCH__PATH_TYPE__EXACT)
+		return err_set(err, ERR_UNSUPPORTED, "path_type: %d is not known to this proxy; upgrade it",
+			       (int)m->path_type);
+	if (m->path[0] != '/' || strlen(m->path) > RESOURCE_MATCH_TEXT_MAX)
+		return err_set(err, ERR_INVALID, "path: must begin with / and have at most %d bytes",
+			       RESOURCE_MATCH_TEXT_MAX);
+	return printable("method", m->method, 32, err) && route_fields("headers", m->headers, m->n_headers, err) &&
+	       route_fields("query", m->query, m->n_query, err);
+}
+
+static bool route_backend(const Weft__V1__RouteBackend *b, struct err *err)
+{
+	if (!resource_name_valid(str_of(b->service)))
+		return err_set(err, ERR_INVALID, "service: \"%.128s\" must be \"namespace/name\"", b->service);
+	if (b->port < 1 || b->port > 65535)
+		return err_set(err, ERR_INVALID, "port: %u is not in 1 to 65535", b->port);
+	return b->weight <= RESOURCE_WEIGHT_MAX ||
+	       err_set(err, ERR_INVALID, "weight: %u is more than %d", b->weight, RESOURCE_WEIGHT_MAX);
+}
+
+static bool route_rule(const Weft__V1__RouteRule *r, struct err *err)
+{
+	if (!count("matches", r->n_matches, RESOURCE_MATCHES_MAX, err) ||
+	    !count("backends", r->n_backends, RESOURCE_BACKENDS_MAX, err))
+		return false;
+	for (size_t i = 0; i < r->n_matches; i++)
+		if (!route_match(r->matches[i], err))
+			return err_prefix(err, "matches[%zu]", i);
+	for (size_t i = 0; i < r->n_backends; i++)
+		if (!route_backend(r->backends[i], err))
+			return err_prefix(err, "backends[%zu]", i);
+	return true;
+}
+
+static bool check_route(const struct resource_from *from, const ProtobufCMessage *m, struct err *err)
+{
+	const Weft__V1__Route *r = (const Weft__V1__Route *)m;
+	if (!same_name(from, r->namespace_, r->name, err) ||
+	    !count("parents", r->n_parents, RESOURCE_PARENTS_MAX, err) ||
+	    !count("rules", r->n_rules, RESOURCE_RULES_MAX, err))
+		return false;
+	for (size_t i = 0; i < r->n_parents; i++)
+		if (!resource_name_valid(str_of(r->parents[i]->service)) || r->parents[i]->port > 65535)
+			return err_set(err, ERR_INVALID,
+				       "parents[%zu]: \"%.128s\" port %u: must be \"namespace/name\" and at most 65535",
+				       i, r->parents[i]->service, r->parents[i]->port);
+	for (size_t i = 0; i < r->n_rules; i++)
+		if (!route_rule(r->rules[i], err))
+			return err_prefix(err, "rules[%zu]", i);
+	return true;
 }
 
 static bool check_workload(const struct resource_from *from, const ProtobufCMessage *m, struct err *err)
@@ -312,6 +387,7 @@ bool resource_check(const struct resource_from *from, const ProtobufCMessage *m,
 	    [RESOURCE_SERVICE] = check_service,   [RESOURCE_ENDPOINTS] = check_endpoints,
 	    [RESOURCE_MANIFEST] = check_manifest, [RESOURCE_WORKLOAD] = check_workload,
 	    [RESOURCE_SELF] = check_self,         [RESOURCE_MESH] = check_mesh,
+	    [RESOURCE_ROUTE] = check_route,
 	};
 	return known(m, err) && checks[from->type](from, m, err);
 }

@@ -5,6 +5,7 @@
 #include "proxy/snapshot_build.h"
 
 #include "lib/mem.h"
+#include "proxy/route.h"
 
 #include <stdlib.h>
 
@@ -159,6 +160,8 @@ struct service *service_new(const struct service *like)
 	char *at = (char *)s->vips + vips;
 	s->name = text_put(&at, like->name);
 	s->version = text_put(&at, like->version);
+	if (s->routes)
+		route_table_ref(s->routes);
 	for (size_t i = 0; i < like->n_ports; i++) {
 		s->ports[i] = like->ports[i];
 		s->ports[i].name = text_put(&at, like->ports[i].name);
@@ -181,6 +184,7 @@ void service_unref(struct service **s)
 			endpoint_set_unref(&(*s)->ports[i].endpoints);
 			endpoint_set_unref(&(*s)->ports[i].endpoints6);
 		}
+		route_table_unref(&(*s)->routes);
 		mem_free(*s);
 	}
 	*s = NULL;
@@ -374,9 +378,12 @@ static void find_service(const struct service *svc, const struct addr *to, struc
 	for (size_t i = 0; i < svc->n_ports; i++)
 		if (svc->ports[i].port == to->port) {
 			ret->kind = TARGET_SERVICE;
-			ret->endpoints = to->ip.len == 16 ? svc->ports[i].endpoints6 : svc->ports[i].endpoints;
+			ret->endpoints = service_port_endpoints(&svc->ports[i], &to->ip);
 			ret->port = &svc->ports[i];
 			ret->protocol = svc->ports[i].protocol;
+			/* Routes are HTTP policy: a client that pauses must not get around them as opaque. */
+			if (ret->protocol == PROTOCOL_UNDECLARED && route_has_port(svc->routes, to->port))
+				ret->protocol = PROTOCOL_HTTP;
 		}
 }
 

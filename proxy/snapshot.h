@@ -41,6 +41,12 @@ struct service_port {
 	 * be empty. */
 	struct endpoint_set *endpoints, *endpoints6;
 };
+static inline struct endpoint_set *service_port_endpoints(const struct service_port *p, const struct ip *dialled)
+{
+	return dialled->len == 16 ? p->endpoints6 : p->endpoints;
+}
+
+struct route_table; /* route.h */
 
 struct service { /* immutable, counted; endpoints of a changed set make a new service struct */
 	unsigned refs;
@@ -49,6 +55,7 @@ struct service { /* immutable, counted; endpoints of a changed set make a new se
 	size_t n_vips, n_ports;
 	struct ip *vips;
 	struct service_port *ports;
+	struct route_table *routes; /* attached to it; NULL: none. Owned by a reference */
 };
 
 /* A port that a workload listens on, as declared: this workload's own, or a remote one's. */

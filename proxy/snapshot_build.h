@@ -10,7 +10,7 @@
 struct endpoint_set *endpoint_set_new(const struct endpoint *v, size_t n);
 bool endpoint_set_eq(const struct endpoint_set *a, const struct endpoint_set *b);
 
-/* Copies `like`; each port's endpoint set gets one more reference. */
+/* Copies `like`; each port's endpoint set and the routes get one more reference. */
 struct service *service_new(const struct service *like);
 struct service *service_ref(struct service *s);
 void service_unref(struct service **s);

@@ -23,6 +23,11 @@ struct ips { /* addresses waiting to be sent; bounded by CONFIG_NAMES_MAX, as co
 	size_t len, cap;
 };
 
+struct names { /* the same of one type by name; bounded by CONFIG_LISTED_MAX */
+	char **v;
+	size_t len, cap;
+};
+
 struct subscribe {
 	struct loop *loop;
 	struct config *config;
@@ -32,6 +37,7 @@ struct subscribe {
 	bool first_sent
 	    [RESOURCE_COUNT]; /* on this stream: the first request of a type says who we are and what is held */
 	struct ips follow, unfollow;
+	struct names follow_names[RESOURCE_COUNT], unfollow_names[RESOURCE_COUNT];
 	struct task flush;
 	struct subscribe_counts counts;
 };
@@ -60,6 +66,33 @@ static void ips_clear(struct ips *l)
 {
 	mem_free(l->v);
 	*l = (struct ips){0};
+}
+
+static void names_add(struct names *l, const char *name)
+{
+	if (l->len == l->cap) {
+		l->cap = l->cap ? 2 * l->cap : 8;
+		l->v = mem_realloc(l->v, l->cap * sizeof(*l->v));
+	}
+	l->v[l->len++] = mem_strdup(name);
+}
+
+static void names_del(struct names *l, const char *name)
+{
+	for (size_t i = 0; i < l->len; i++)
+		if (strcmp(l->v[i], name) == 0) {
+			mem_free(l->v[i]);
+			l->v[i] = l->v[--l->len];
+			return;
+		}
+}
+
+static void names_clear(struct names *l)
+{
+	for (size_t i = 0; i < l->len; i++)
+		mem_free(l->v[i]);
+	mem_free(l->v);
+	*l = (struct names){0};
 }
 
 /* --- requests --- */
@@ -132,38 +165,60 @@ static char **alias_names(const struct ips *l, char **ret_text)
 	return v;
 }
 
-/* Says to each type followed by address what is (no longer) wanted. */
-static void send_addresses(struct subscribe *s, const struct ips *follow, const struct ips *unfollow)
+/* Aliases of the types that are followed by address, then names; array and text by mem_free. */
+static char **all_names(enum resource_type t, const struct ips *ips, const struct names *names, size_t *ret_n,
+			char **ret_text)
 {
-	char *follow_text, *unfollow_text;
-	char **subscribe = alias_names(follow, &follow_text), **unsubscribe = alias_names(unfollow, &unfollow_text);
-	for (size_t t = 0; t < RESOURCE_COUNT; t++) {
+	static const struct ips none;
+	bool by_address = resource_followed(t) == RESOURCE_BY_ADDRESS;
+	const struct ips *l = by_address ? ips : &none;
+	char **v = alias_names(l, ret_text);
+	v = mem_realloc(v, (l->len + names->len + 1) * sizeof(*v));
+	for (size_t i = 0; i < names->len; i++)
+		v[l->len + i] = names->v[i];
+	*ret_n = l->len + names->len;
+	return v;
+}
+
+/* Says to each type what is (no longer) wanted of it, by address and by name, in one request. Forgets what it said. */
+static void send_wanted(struct subscribe *s)
+{
+	for (size_t i = 0; i < RESOURCE_COUNT; i++) {
+		enum resource_type t = (enum resource_type)i;
 		request_pb req = ENVOY__SERVICE__DISCOVERY__V3__DELTA_DISCOVERY_REQUEST__INIT;
-		if (resource_followed((enum resource_type)t) != RESOURCE_BY_ADDRESS)
+		char *follow_text, *unfollow_text;
+		if (!resource_on_demand(t))
 			continue;
-		req.resource_names_subscribe = subscribe;
-		req.n_resource_names_subscribe = follow->len;
-		req.resource_names_unsubscribe = unsubscribe;
-		req.n_resource_names_unsubscribe = unfollow->len;
+		req.resource_names_subscribe =
+		    all_names(t, &s->follow, &s->follow_names[t], &req.n_resource_names_subscribe, &follow_text);
+		req.resource_names_unsubscribe = all_names(t, &s->unfollow, &s->unfollow_names[t],
+							   &req.n_resource_names_unsubscribe, &unfollow_text);
 		/* A first request without names would mean "everything"; one that only lets go is not needed as a first. */
-		if (follow->len || (unfollow->len && s->first_sent[t]))
-			send_typed(s, (enum resource_type)t, &req);
+		if (req.n_resource_names_subscribe || (req.n_resource_names_unsubscribe && s->first_sent[t]))
+			send_typed(s, t, &req);
+		mem_free(req.resource_names_subscribe);
+		mem_free(req.resource_names_unsubscribe);
+		mem_free(follow_text);
+		mem_free(unfollow_text);
 	}
-	mem_free(subscribe);
-	mem_free(unsubscribe);
-	mem_free(follow_text);
-	mem_free(unfollow_text);
+}
+
+static void forget_wanted(struct subscribe *s)
+{
+	ips_clear(&s->follow);
+	ips_clear(&s->unfollow);
+	for (size_t t = 0; t < RESOURCE_COUNT; t++) {
+		names_clear(&s->follow_names[t]);
+		names_clear(&s->unfollow_names[t]);
+	}
 }
 
 static void on_flush(struct task *t)
 {
 	struct subscribe *s = CONTAINER_OF(t, struct subscribe, flush);
-	struct ips follow = s->follow, unfollow = s->unfollow;
-	s->follow = s->unfollow = (struct ips){0};
 	if (s->send)
-		send_addresses(s, &follow, &unfollow);
-	ips_clear(&follow);
-	ips_clear(&unfollow);
+		send_wanted(s);
+	forget_wanted(s);
 }
 
 /* --- what config.c asks for --- */
@@ -188,7 +243,32 @@ static void unfollow(void *ctx, const struct ip *ip)
 	loop_at_turn_end(s->loop, &s->flush);
 }
 
-static const struct config_source source = {.follow = follow, .unfollow = unfollow};
+static void follow_name(void *ctx, enum resource_type t, const char *name)
+{
+	struct subscribe *s = ctx;
+	if (!s->send)
+		return;
+	names_del(&s->unfollow_names[t], name);
+	names_add(&s->follow_names[t], name);
+	loop_at_turn_end(s->loop, &s->flush);
+}
+
+static void unfollow_name(void *ctx, enum resource_type t, const char *name)
+{
+	struct subscribe *s = ctx;
+	if (!s->send)
+		return;
+	names_del(&s->follow_names[t], name);
+	names_add(&s->unfollow_names[t], name);
+	loop_at_turn_end(s->loop, &s->flush);
+}
+
+static const struct config_source source = {
+    .follow = follow,
+    .unfollow = unfollow,
+    .follow_name = follow_name,
+    .unfollow_name = unfollow_name,
+};
 
 struct subscribe *subscribe_new(struct loop *loop, struct config *c, const char *node_id, const char *node_cluster)
 {
@@ -222,9 +302,14 @@ static void add_ip(void *ctx, const struct ip *ip)
 	ips_add(ctx, ip);
 }
 
+static void add_name(void *ctx, enum resource_type t, const char *name)
+{
+	struct subscribe *s = ctx;
+	names_add(&s->follow_names[t], name);
+}
+
 void subscribe_start(struct subscribe *s, void (*send)(void *ctx, struct str message), void *ctx)
 {
-	struct ips all = {0}, none = {0};
 	subscribe_stop(s);
 	s->send = send;
 	s->send_ctx = ctx;
@@ -232,23 +317,23 @@ void subscribe_start(struct subscribe *s, void (*send)(void *ctx, struct str mes
 	for (size_t t = 0; t < RESOURCE_COUNT; t++) {
 		request_pb req = ENVOY__SERVICE__DISCOVERY__V3__DELTA_DISCOVERY_REQUEST__INIT;
 		char *name = (char *)(uintptr_t)resource_followed((enum resource_type)t);
-		if (!name)
+		if (resource_on_demand((enum resource_type)t))
 			continue;
 		req.resource_names_subscribe = &name;
 		req.n_resource_names_subscribe = 1;
 		send_typed(s, (enum resource_type)t, &req);
 	}
-	config_each_address(s->config, true, add_ip, &all);
-	send_addresses(s, &all, &none);
-	ips_clear(&all);
+	config_each_address(s->config, true, add_ip, &s->follow);
+	config_each_name(s->config, add_name, s);
+	send_wanted(s);
+	forget_wanted(s);
 }
 
 void subscribe_stop(struct subscribe *s)
 {
 	s->send = NULL;
 	memset(s->first_sent, 0, sizeof(s->first_sent));
-	ips_clear(&s->follow);
-	ips_clear(&s->unfollow);
+	forget_wanted(s);
 	task_cancel(&s->flush);
 	config_set_linked(s->config, false);
 }

@@ -22,7 +22,11 @@ static char dir[64];
 static void on_ip(void *ctx, const struct ip *ip)
 {
 }
-static const struct config_source source = {on_ip, on_ip};
+static void on_name(void *ctx, enum resource_type t, const char *name)
+{
+}
+
+static const struct config_source source = {on_ip, on_ip, on_name, on_name};
 
 static void open_config(void)
 {

@@ -234,7 +234,7 @@ START_TEST(refuses_a_manifest_that_lists_what_is_not_understood)
 	feed_manifest(&f, "shop/orders", "v1", "240.0.0.1", "v1", "AuthorizationPolicy");
 	refused("AuthorizationPolicy\" is not known to this proxy");
 	feed_manifest(&f, "shop/orders", "v1", "240.0.0.1", "v1", "Service");
-	refused("lists its own service, once");
+	refused("sorted, each once");
 	Weft__V1__Manifest m = WEFT__V1__MANIFEST__INIT;
 	m.service = (char *)"shop/orders";
 	feed_message(&f, RESOURCE_MANIFEST, "shop/orders", "v1", &m.base);

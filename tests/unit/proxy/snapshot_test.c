@@ -28,7 +28,8 @@ static struct service *make_service(const char *name, const char *vip)
 			     .meshed = true};
 	struct ip vips[] = {ip(vip)};
 	struct endpoint_set *set = endpoint_set_new(&e, 1);
-	struct service_port ports[] = {{.port = 80, .protocol = PROTOCOL_HTTP, .name = "http", .endpoints = set, .endpoints6 = set}};
+	struct service_port ports[] = {
+	    {.port = 80, .protocol = PROTOCOL_HTTP, .name = "http", .endpoints = set, .endpoints6 = set}};
 	struct service like = {.name = name, .version = "v1", .n_vips = 1, .n_ports = 1, .vips = vips, .ports = ports};
 	struct service *s = service_new(&like);
 	endpoint_set_unref(&set);

@@ -20,6 +20,8 @@ struct admin {
 	struct proxy *p;
 	struct http_server *status_server, *admin_server;
 	struct listener *status, *admin;
+	void (*on_drain)(void *ctx);
+	void *ctx;
 	bool draining;
 };
 
@@ -108,6 +110,13 @@ static void page_log_level(struct admin *a, struct http_exchange *x)
 	mem_free(text);
 }
 
+/* Stays up until the signal comes: for a stop hook that wants the endpoint gone first. */
+static void page_drain(struct admin *a, struct http_exchange *x)
+{
+	a->on_drain(a->ctx);
+	reply_text(x, 200, "draining: not ready, no new requests on open connections; end it with SIGTERM\n");
+}
+
 static const struct page {
 	bool admin; /* only on the admin socket */
 	const char *method, *path;
@@ -119,6 +128,7 @@ static const struct page {
     {true, "GET", "/config", page_config},
     {true, "GET", "/connections", page_connections},
     {true, "PUT", "/log-level", page_log_level},
+    {true, "POST", "/drain", page_drain},
 };
 
 static void serve(struct admin *a, bool admin, struct http_exchange *x)
@@ -138,7 +148,7 @@ static void serve(struct admin *a, bool admin, struct http_exchange *x)
 		reply_text(x, 405, "the method is not allowed here\n");
 	else
 		reply_text(x, 404,
-			   admin ? "no such page: /live /ready /metrics /config /connections /log-level\n"
+			   admin ? "no such page: /live /ready /metrics /config /connections /log-level /drain\n"
 				 : "no such page: /live /ready /metrics\n");
 }
 
@@ -157,10 +167,12 @@ static void accept_on(void *ctx, int fd)
 	http_server_accept(ctx, fd);
 }
 
-struct admin *admin_new(struct proxy *p, int status_fd, int admin_fd)
+struct admin *admin_new(struct proxy *p, int status_fd, int admin_fd, void (*on_drain)(void *ctx), void *ctx)
 {
 	struct admin *a = NEW(struct admin);
 	a->p = p;
+	a->on_drain = on_drain;
+	a->ctx = ctx;
 	struct http_server_cfg cfg = {
 	    .body_max = BODY_MAX, .connections_max = STATUS_CONNS, .on_request = on_status, .ctx = a};
 	a->status_server = http_server_new(p->loop, &cfg);

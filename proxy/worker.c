@@ -154,6 +154,19 @@ static bool make(struct worker *w, struct err *err)
 	return configure(w, err);
 }
 
+/* No endpoint any more, no new requests on old connections; what is open goes on. Also asked for on the admin socket, before the signal comes. */
+static void begin_drain(void *arg)
+{
+	struct worker *w = arg;
+	if (w->proxy.draining)
+		return;
+	event(EV_STOPPING, "connections=%zu drain_ms=%llu", w->proxy.n_sessions, (unsigned long long)w->args->drain_ms);
+	admin_not_ready(w->admin);
+	if (w->link != NULL)
+		link_goodbye(w->link);
+	session_drain_all(&w->proxy);
+}
+
 static void listen_all(struct worker *w)
 {
 	struct loop *loop = w->proxy.loop;
@@ -161,7 +174,7 @@ static void listen_all(struct worker *w)
 		w->out[i] = listener_new(loop, w->handover.out[i], accept_outbound, &w->proxy);
 	for (unsigned i = 0; i < w->handover.n_in; i++)
 		w->in[i] = listener_new(loop, w->handover.in[i], accept_inbound, &w->proxy);
-	w->admin = admin_new(&w->proxy, w->handover.status, w->handover.admin);
+	w->admin = admin_new(&w->proxy, w->handover.status, w->handover.admin, begin_drain, w);
 }
 
 /* --- the end --- */
@@ -179,15 +192,12 @@ static void look(struct timer *t)
 static void on_signal(void *arg, int signum)
 {
 	struct worker *w = arg;
-	event(EV_STOPPING, "signal=%d connections=%zu", signum, w->proxy.n_sessions);
-	if (w->proxy.draining) { /* a second signal means now */
+	(void)signum;
+	if (timer_running(&w->drain)) { /* a second signal means now */
 		loop_stop(w->proxy.loop);
 		return;
 	}
-	admin_not_ready(w->admin);
-	if (w->link != NULL)
-		link_goodbye(w->link);
-	session_drain_all(&w->proxy);
+	begin_drain(w);
 	w->drain_until_ms = loop_now_ms(w->proxy.loop) + w->args->drain_ms;
 	timer_start(&w->drain, DRAIN_LOOK_MS);
 }

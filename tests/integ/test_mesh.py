@@ -196,3 +196,13 @@ def test_an_application_that_listens_on_ipv4_only_is_not_asked_over_ipv6_by_an_i
     for _ in range(10):
         with web.host.connect(vips[0], 7000) as c:
             assert c.recv(16) == b"here"
+
+
+def test_an_operator_can_drain_a_sidecar_before_it_is_stopped(mesh, net):
+    orders, web, vips = shop(mesh, net)
+    assert get(web.host, f"http://{vips[0]}/")[0] == 200
+    assert "draining" in orders.admin("/drain", method="POST")
+    assert orders.status("/ready")[0] == 503
+    wait_until(lambda: "no_healthy" in get(web.host, f"http://{vips[0]}/")[2], 5, "no endpoint left")
+    assert orders.capture.alive()
+    assert orders.stop() == 0

@@ -452,12 +452,23 @@ void session_accept(struct proxy *p, enum direction d, int fd)
 
 /* --- all of them --- */
 
+/* Nothing was asked on it yet: closing it now is what a server does with an idle connection. */
+static bool idle_before_first(struct session *s)
+{
+	return s->step == STEP_DETECT && http(declared(s)) && conn_rx(s->conn)->len == 0;
+}
+
 void session_drain_all(struct proxy *p)
 {
 	p->draining = true;
-	list_for_each_safe (s, &p->sessions, struct session, node)
-		if (s->http != NULL)
+	list_for_each_safe (s, &p->sessions, struct session, node) {
+		if (s->http != NULL) {
 			http_session_ops(s->http)->drain(s->http);
+		} else if (idle_before_first(s)) {
+			conn_close(&s->conn);
+			end(s, REASON_DRAINING);
+		}
+	}
 }
 
 void session_abort_all(struct proxy *p)

@@ -4,7 +4,12 @@
 
 #include "lib/mem.h"
 
+#include <signal.h>
 #include <string.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
 
 static struct spine w;
 static struct spine_peer client, origin;
@@ -332,6 +337,76 @@ START_TEST(opaque_bytes_and_a_reset_at_once_end_the_connection_alone)
 }
 END_TEST
 
+START_TEST(idle_connections_do_not_hold_a_drain_up)
+{
+	struct spine_peer silent;
+	ask("GET / HTTP/1.1\r\nHost: orders\r\n\r\n");
+	expect(&origin, "\r\n\r\n");
+	spine_peer_say(&origin, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi");
+	expect(&client, "\r\n\r\nhi");
+	spine_peer_dial(&w, &silent, &w.out_addr);
+	spine_run(&w, 10);
+	ck_assert_uint_eq(w.out.n_sessions, 2);
+	ck_assert_uint_eq(w.in.n_sessions, 1);
+	session_drain_all(&w.in);
+	session_drain_all(&w.out);
+	ck_assert(spine_until(&w, 1000, quiet, NULL));
+	ck_assert(spine_until(&w, 1000, spine_peer_over, &client));
+	ck_assert(client.eof && !client.failed && silent.eof && !silent.failed);
+	spine_peer_end(&silent, false);
+}
+END_TEST
+
+/* --- no descriptors --- */
+
+static void hold_connections(const struct addr *to, unsigned n)
+{
+	struct sockaddr_storage ss;
+	socklen_t len = addr_to_sockaddr(to, &ss);
+	for (unsigned i = 0; i < n; i++)
+		if (connect(socket(AF_INET, SOCK_STREAM, 0), (struct sockaddr *)&ss, len) != 0)
+			_exit(1);
+	pause();
+}
+
+static uint64_t cpu_ms(void)
+{
+	struct timespec t;
+	clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
+	return (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000;
+}
+
+static bool starved(void *ctx)
+{
+	return w.in.n_sessions >= *(size_t *)ctx;
+}
+
+START_TEST(without_descriptors_it_waits_and_recovers)
+{
+	struct rlimit old, few;
+	size_t some = 20;
+	ck_assert_int_eq(getrlimit(RLIMIT_NOFILE, &old), 0);
+	int next = dup(0); /* the lowest free one */
+	close(next);
+	few = (struct rlimit){(rlim_t)next + 2 * some, old.rlim_max};
+	pid_t child = fork();
+	if (child == 0)
+		hold_connections(&w.in_addr, 300);
+	ck_assert_int_eq(setrlimit(RLIMIT_NOFILE, &few), 0);
+	ck_assert(spine_until(&w, 3000, starved, &some));
+	uint64_t before = cpu_ms();
+	spine_run(&w, 500);
+	ck_assert_uint_le(w.in.n_sessions, 2 * some);
+	ck_assert_uint_lt(cpu_ms() - before, 250); /* does not spin */
+	kill(child, SIGKILL);
+	waitpid(child, NULL, 0);
+	ck_assert(spine_until(&w, 3000, none_in, NULL));
+	ck_assert_int_eq(setrlimit(RLIMIT_NOFILE, &old), 0);
+	ask("GET / HTTP/1.1\r\nHost: orders\r\n\r\n");
+	expect(&origin, "\r\n\r\n");
+}
+END_TEST
+
 /* --- what may not be said --- */
 
 START_TEST(trailers_cannot_speak_for_a_sidecar)
@@ -368,6 +443,8 @@ Suite *spine_suite(void)
 	tcase_add_checked_fixture(both, setup, teardown);
 	tcase_set_timeout(both, 30);
 	tcase_add_test(both, a_request_goes_through_two_sidecars);
+	tcase_add_test(both, idle_connections_do_not_hold_a_drain_up);
+	tcase_add_test(both, without_descriptors_it_waits_and_recovers);
 	tcase_add_test(both, trailers_cannot_speak_for_a_sidecar);
 	tcase_add_test(both, every_line_of_x_forwarded_for_is_kept_in_order);
 	suite_add_tcase(s, both);

@@ -357,6 +357,67 @@ START_TEST(idle_connections_do_not_hold_a_drain_up)
 }
 END_TEST
 
+/* --- tunnels --- */
+
+static void open_tunnel(void)
+{
+	ask("GET /ws HTTP/1.1\r\nHost: orders\r\nConnection: Upgrade\r\nUpgrade: WebSocket\r\n\r\nearly");
+	expect(&origin, "\r\n\r\n");
+	ck_assert_ptr_nonnull(strcasestr(origin.got, "upgrade: websocket\r\n"));
+	spine_peer_say(&origin,
+		       "HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\nhello");
+	expect(&client, "HTTP/1.1 101 ");
+	expect(&client, "\r\n\r\nhello");
+	expect(&origin, "\r\n\r\nearly");
+	spine_peer_say(&client, "ping");
+	expect(&origin, "earlyping");
+}
+
+START_TEST(a_tunnel_passes_the_last_words_of_its_origin)
+{
+	open_tunnel();
+	spine_peer_say(&origin, "last words");
+	conn_end_tx(origin.conn);
+	expect(&client, "hellolast words");
+	ck_assert(spine_until(&w, 2000, spine_peer_over, &client));
+	ck_assert(client.eof && !client.failed);
+}
+END_TEST
+
+START_TEST(a_tunnel_passes_the_last_words_of_its_client)
+{
+	open_tunnel();
+	spine_peer_say(&client, "last words");
+	conn_end_tx(client.conn);
+	expect(&origin, "pinglast words");
+	ck_assert(spine_until(&w, 2000, spine_peer_over, &origin));
+	ck_assert(origin.eof && !origin.failed);
+	spine_peer_say(&origin, "answer");
+	expect(&client, "helloanswer");
+}
+END_TEST
+
+START_TEST(a_tunnel_ends_with_its_client)
+{
+	open_tunnel();
+	spine_peer_end(&client, true);
+	ck_assert(spine_until(&w, 2000, spine_peer_over, &origin));
+}
+END_TEST
+
+START_TEST(an_upgrade_that_is_declined_is_an_ordinary_exchange)
+{
+	ask("GET /ws HTTP/1.1\r\nHost: orders\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n");
+	expect(&origin, "\r\n\r\n");
+	spine_peer_say(&origin, "HTTP/1.1 400 Bad Request\r\nContent-Length: 2\r\n\r\nno");
+	expect(&client, "\r\n\r\nno");
+	spine_peer_say(&client, "GET /next HTTP/1.1\r\nHost: orders\r\n\r\n");
+	expect(&origin, "GET /next ");
+	spine_peer_say(&origin, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
+	expect(&client, "\r\n\r\nok");
+}
+END_TEST
+
 /* --- no descriptors --- */
 
 static void hold_connections(const struct addr *to, unsigned n)
@@ -444,6 +505,10 @@ Suite *spine_suite(void)
 	tcase_set_timeout(both, 30);
 	tcase_add_test(both, a_request_goes_through_two_sidecars);
 	tcase_add_test(both, idle_connections_do_not_hold_a_drain_up);
+	tcase_add_test(both, a_tunnel_passes_the_last_words_of_its_origin);
+	tcase_add_test(both, a_tunnel_passes_the_last_words_of_its_client);
+	tcase_add_test(both, a_tunnel_ends_with_its_client);
+	tcase_add_test(both, an_upgrade_that_is_declined_is_an_ordinary_exchange);
 	tcase_add_test(both, without_descriptors_it_waits_and_recovers);
 	tcase_add_test(both, trailers_cannot_speak_for_a_sidecar);
 	tcase_add_test(both, every_line_of_x_forwarded_for_is_kept_in_order);

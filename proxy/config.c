@@ -655,6 +655,22 @@ struct dump {
 	json_t *to;
 };
 
+static json_t *dump_endpoints(const struct resource *r)
+{
+	Weft__V1__Endpoints *m = resource_message(r);
+	json_t *list = json_array();
+	for (size_t i = 0; i < m->n_endpoints; i++) {
+		const Weft__V1__Endpoint *e = m->endpoints[i];
+		struct ip ip = {.len = (uint8_t)e->address.len};
+		char text[IP_TEXT_MAX];
+		memcpy(ip.b, e->address.data, MIN(e->address.len, sizeof(ip.b)));
+		json_array_append_new(list, json_pack("{s:s, s:s, s:s}", "address", ip_text(&ip, text), "workload",
+						      e->workload, "identity", e->identity));
+	}
+	resource_message_free(r, m);
+	return list;
+}
+
 static void dump_resource(void *ctx, const struct resource *r)
 {
 	struct dump *d = ctx;
@@ -663,6 +679,8 @@ static void dump_resource(void *ctx, const struct resource *r)
 	    json_pack("{s:s, s:s, s:s}", "type", resource_type_name(r->type), "name", r->name, "version", r->version);
 	if (pending[0])
 		json_object_set_new(j, "pending", json_string(pending));
+	if (r->type == RESOURCE_ENDPOINTS)
+		json_object_set_new(j, "endpoints", dump_endpoints(r));
 	json_array_append_new(d->to, j);
 }
 

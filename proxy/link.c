@@ -27,8 +27,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define DEFAULT_PORT "4810"
-#define AUTHORITY    "weftd"
+#define DEFAULT_PORT    "4810"
+#define AUTHORITY       "weftd"
+#define LEASE_DEFAULT_S 15 /* weftd's, until it says another */
 
 enum proof { PROOF_CERTIFICATE, PROOF_REJOIN, PROOF_TOKEN }; /* what a certificate is asked for with */
 
@@ -312,10 +313,18 @@ static void on_down(void *ctx, const struct err *err)
 	subscribe_stop(l->subscribe);
 }
 
-static void on_registered(void *ctx)
+/* Whoever is registered has to be back before the lease is over: weftd counts it from its own start, and from the last heartbeat. */
+static uint64_t patience_ms(uint32_t lease_s)
+{
+	return (uint64_t)lease_s * 1000 / 3;
+}
+
+static void on_registered(void *ctx, uint32_t lease_s)
 {
 	struct path *p = ctx;
 	uplink_worked(p->uplink);
+	if (lease_s > 0)
+		uplink_patience(p->uplink, patience_ms(lease_s));
 }
 
 static void on_dead(void *ctx, const struct err *err)
@@ -339,8 +348,11 @@ static void paths_begin(struct link *l)
 		    .on_down = on_down,
 		    .ctx = p,
 		};
-		if (!p->uplink && (i == 0 || identity_ready(l->cfg.identity)) && !l->leaving)
-			p->uplink = uplink_new(&cfg);
+		if (p->uplink || l->leaving || (i > 0 && !identity_ready(l->cfg.identity)))
+			continue;
+		p->uplink = uplink_new(&cfg);
+		if (identity_ready(l->cfg.identity)) /* a worker after a crash: its predecessor was registered */
+			uplink_patience(p->uplink, patience_ms(LEASE_DEFAULT_S));
 	}
 }
 

@@ -28,7 +28,6 @@ struct proxy {
 	struct stats *stats;
 	const struct link *link; /* NULL with -f */
 	const struct balance_ops *balance;
-	uint32_t balance_state;
 	uint32_t route_random; /* state of the random numbers that choose between weighted backends; 0: not seeded */
 	struct http_limits limits;     /* of messages from outside */
 	struct http_limits own_limits; /* from the application that this proxy stands beside */

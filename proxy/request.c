@@ -375,8 +375,7 @@ static enum verdict step_balance(struct request *r)
 	} else {
 		endpoint_set_unref(&r->set);
 		r->set = endpoint_set_ref(r->target.endpoints);
-		const struct endpoint *ep =
-		    balance_pick(r->p->balance, &r->permit, &r->p->balance_state, r->set, r->attempts);
+		const struct endpoint *ep = balance_pick(r->p->balance, &r->permit, r->set, r->attempts);
 		if (ep == NULL)
 			return answer(r, REASON_NO_HEALTHY, true);
 		r->ep = *ep;

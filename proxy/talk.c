@@ -117,7 +117,7 @@ static void take_registered(struct talk *t, const Weft__V1__Registered *r)
 		t->beat_ms = (uint64_t)r->lease_s * 1000 / 3;
 	timer_start(&t->beat, t->beat_ms);
 	event(EV_REGISTERED, "workload=\"%s\" address=%s lease_s=%u", r->workload, text, r->lease_s);
-	t->cfg.on_registered(t->cfg.ctx);
+	t->cfg.on_registered(t->cfg.ctx, r->lease_s);
 }
 
 static void take_refused(struct talk *t, const char *reason)

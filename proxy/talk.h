@@ -19,7 +19,7 @@ struct talk_cfg {
 	struct loop *loop;
 	const struct proxy_options *options; /* lives as long as the talk */
 	const char *authority;
-	void (*on_registered)(void *ctx);
+	void (*on_registered)(void *ctx, uint32_t lease_s);
 	void (*on_dead)(void *ctx, const struct err *err); /* no answer: the uplink is of no use */
 	void *ctx;
 };

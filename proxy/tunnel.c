@@ -90,7 +90,7 @@ static enum verdict step_balance(struct tunnel *t)
 		return NEXT;
 	}
 	t->set = endpoint_set_ref(s->target->endpoints);
-	const struct endpoint *ep = balance_pick(t->p->balance, &t->permit, &t->p->balance_state, t->set, t->tried);
+	const struct endpoint *ep = balance_pick(t->p->balance, &t->permit, t->set, t->tried);
 	if (ep == NULL)
 		return fail(t, REASON_NO_HEALTHY, "the service has no endpoint");
 	t->ep = *ep;

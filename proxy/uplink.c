@@ -14,8 +14,9 @@
 struct uplink {
 	struct uplink_cfg cfg;
 	struct timer retry;
-	uint64_t backoff_ms; /* most that the next attempt waits */
-	bool active;         /* an attempt is under way, or it is up */
+	uint64_t backoff_ms;  /* most that the next attempt waits */
+	uint64_t patience_ms; /* most that any attempt waits */
+	bool active;          /* an attempt is under way, or it is up */
 	bool up, last;
 	SSL_CTX *tls;         /* of this attempt */
 	struct tls_peer peer; /* of this attempt */
@@ -53,7 +54,7 @@ static void down(struct uplink *u, const struct err *err)
 	if (u->last)
 		return;
 	timer_start(&u->retry, uplink_jitter(u->backoff_ms));
-	u->backoff_ms = MIN(2 * u->backoff_ms, BACKOFF_MAX_MS);
+	u->backoff_ms = MIN(2 * u->backoff_ms, u->patience_ms);
 }
 
 /* --- HTTP/2 --- */
@@ -165,6 +166,7 @@ struct uplink *uplink_new(const struct uplink_cfg *cfg)
 	struct uplink *u = NEW(struct uplink);
 	u->cfg = *cfg;
 	u->backoff_ms = BACKOFF_FIRST_MS;
+	u->patience_ms = BACKOFF_MAX_MS;
 	timer_init(&u->retry, cfg->loop, attempt);
 	timer_start(&u->retry, 0);
 	return u;
@@ -182,6 +184,11 @@ void uplink_free(struct uplink **u)
 void uplink_worked(struct uplink *u)
 {
 	u->backoff_ms = BACKOFF_FIRST_MS;
+}
+
+void uplink_patience(struct uplink *u, uint64_t ms)
+{
+	u->patience_ms = MIN(MAX(ms, BACKOFF_FIRST_MS), BACKOFF_MAX_MS);
 }
 
 void uplink_fail(struct uplink *u, const struct err *err)

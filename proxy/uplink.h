@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* uplink.h: one HTTP/2 connection to weftd, kept for ever: dialled again with back-off (10 ms doubling to 15 s, full jitter)
+/* uplink.h: one HTTP/2 connection to weftd, kept for ever: dialled again with back-off (10 ms doubling to 15 s or uplink_patience(), full jitter)
  * whenever it is lost. It checks that the other end is weftd before anything is sent; what is said on it is its user's. */
 #ifndef WEFT_PROXY_UPLINK_H
 #define WEFT_PROXY_UPLINK_H
@@ -28,7 +28,8 @@ void uplink_free(struct uplink **u);                       /* no callback follow
 void uplink_worked(struct uplink *u);                      /* it is of use: the next loss is tried again at once */
 void uplink_fail(struct uplink *u, const struct err *err); /* it is of no use: on_down, then again after the back-off */
 void uplink_again(struct uplink *u); /* on purpose: dial anew at once, with a new context; on_down is not called */
-void uplink_last(struct uplink *u);  /* stays, but is not dialled again */
+void uplink_patience(struct uplink *u, uint64_t ms);         /* no attempt waits longer than this; at most 15 s */
+void uplink_last(struct uplink *u);                          /* stays, but is not dialled again */
 struct http_session *uplink_session(const struct uplink *u); /* NULL while it is down */
 
 /* Uniform in 0 to max: jitter. */

@@ -23,9 +23,9 @@ const struct balance_ops balance_round_robin = {
     .pick = pick,
 };
 
-const struct endpoint *balance_pick(const struct balance_ops *ops, const struct permit *permit, uint32_t *state,
-				    const struct endpoint_set *set, unsigned tried)
+const struct endpoint *balance_pick(const struct balance_ops *ops, const struct permit *permit,
+				    struct endpoint_set *set, unsigned tried)
 {
 	MUST(permit != NULL && permit->policy != NULL);
-	return ops->pick(state, set, tried);
+	return ops->pick(&set->turn, set, tried);
 }

@@ -323,7 +323,7 @@ class Mesh(_Base):
             path.touch(mode=0o600)
             path.write_text(w.token or self.new_token(w.ns, w.sa, w.labels))
         # One link for each address family: the registered address is a link's source.
-        control = [f"{self.control.ip4}:4810"] + ([f"[{self.control.ip6}]:4810"] if self.control.ip6 and w.host.ip6 else [])
+        control = ([f"{self.control.ip4}:4810"] if w.host.ip4 else []) + ([f"[{self.control.ip6}]:4810"] if self.control.ip6 and w.host.ip6 else [])
         return ["--token-file", str(path), "--control", ",".join(control)]
 
     def proxy_args(self, w):

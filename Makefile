@@ -175,10 +175,12 @@ lint: all ## layers and circles, headers alone, linked libraries, format
 	$(Q)sh tests/lint/links.sh $(B)/bin
 	$(Q)sh tests/lint/format.sh
 
-# Integration tests run the sanitizer build, but for what needs the plain one (memory, hardening, time); both are built here.
-integ: all ## integration tests: network namespaces, real eBPF, real TLS, real clients (root)
-	$(Q)$(MAKE) --no-print-directory SAN=asan all
-	$(Q)$(PYTHON) -m pytest -q -rs --durations=15 $(or $(TESTS),tests/integ)
+# Everything on the sanitizer build, then what is a claim about the plain one (memory, time, hardening).
+pytest := $(PYTHON) -m pytest -q -rs --durations=10 $(or $(TESTS),tests/integ)
+integ: all build/plain/bin/swarm ## integration tests: network namespaces, real eBPF, real TLS, real clients (root; TESTS=FILE: some)
+	$(Q)$(MAKE) --no-print-directory SAN=asan all build/asan/bin/swarm
+	$(Q)WEFT_BUILD=build/asan $(pytest)
+	$(Q)WEFT_BUILD=build/plain WEFT_TESTS=plain $(pytest)
 
 # In steps, so that the packages are there before anything asks for them.
 test: ## everything that continuous integration runs (root): packages, builds, unit, fuzz corpora, lint, integration

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Fixtures of the integration tests. They need root and a built tree; see harness/netns.py for hosts.
 
-WEFT_BUILD names the folder with bin/ (default build/plain). Where CI=true a missing tool, program or right is a failure; elsewhere
+WEFT_BUILD names the folder with bin/ (default build/plain). `make integ` runs everything on the sanitizer build, then what is marked `plain`
+(claims about memory, time, hardening) on the plain one: WEFT_TESTS=plain selects those. Where CI=true a missing tool, program or right is a failure; elsewhere
 the test is skipped and says why."""
 
 import os
@@ -14,6 +15,23 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
 
 from harness import netns  # noqa: E402
+
+
+SANITIZED = "asan" in os.environ.get("WEFT_BUILD", "") or "tsan" in os.environ.get("WEFT_BUILD", "")
+
+
+def pytest_configure(config):
+    config.addinivalue_line("markers", "plain(reason, also): a claim about the plain build; the sanitizer build leaves it out unless also=True")
+
+
+def pytest_collection_modifyitems(config, items):
+    if os.environ.get("WEFT_TESTS") == "plain":
+        items[:] = [i for i in items if i.get_closest_marker("plain")]
+        return
+    for item in items:
+        mark = item.get_closest_marker("plain")
+        if mark and SANITIZED and not mark.kwargs.get("also"):
+            item.add_marker(pytest.mark.skip(reason=f"plain build only: {mark.kwargs.get('reason', 'memory or time')}"))
 
 
 def missing(why):

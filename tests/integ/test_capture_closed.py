@@ -204,6 +204,7 @@ def build(folder, flag):
     return str(there / "bin" / "weft-capture")
 
 
+@pytest.mark.plain(reason="variants are made from the plain build")
 def test_the_mutant_that_passes_is_found_out(net, two_hosts, cap):
     """Were sk_lookup to answer PASS, the checks above would see plaintext; and going back to the true build closes it in place."""
     a, b = two_hosts
@@ -241,6 +242,7 @@ def link_id(cap, host):
     return out.split(":")[0]
 
 
+@pytest.mark.plain(reason="variants are made from the plain build")
 def test_replacing_programs_under_load_lets_nothing_through(net, two_hosts, cap):
     """Outbound stays captured while another build takes the shared links over, back and forth."""
     a, b = two_hosts

@@ -19,6 +19,9 @@ http.server.ThreadingHTTPServer(("0.0.0.0", int(sys.argv[1])), H).serve_forever(
 """
 VIP = "10.99.1.1"
 
+# On the plain build too: only there the system call filter is on.
+pytestmark = pytest.mark.plain(also=True)
+
 
 @pytest.fixture
 def mesh(net, tmp_path, program):

@@ -16,6 +16,9 @@ from harness.netns import wait_until
 from harness.xds import XdsProxy
 from test_hop import HTTP
 
+# On the plain build too: only there the system call filter is on.
+pytestmark = pytest.mark.plain(also=True)
+
 
 @pytest.fixture
 def mesh_of(net, tmp_path):

@@ -16,6 +16,8 @@ from harness.memory import Watch
 from harness.mesh import FileMesh
 from harness.netns import Net, wait_until
 
+# Back-pressure is tried on both builds, memory is a claim about the plain one.
+pytestmark = pytest.mark.plain(also=True)
 PLAIN = "asan" not in os.environ.get("WEFT_BUILD", "build/plain")
 HTTP, TCP = 8080, 9000
 TOTAL = 96 << 20  # more than all kernel buffers on the way

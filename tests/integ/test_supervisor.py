@@ -17,7 +17,6 @@ from harness.http1 import Origin, Peer
 from harness.mesh import FileMesh
 from harness.netns import wait_until
 
-PLAIN = "asan" not in os.environ.get("WEFT_BUILD", "build/plain")
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 
 
@@ -84,7 +83,7 @@ def status_rows(pid):
         yield dict(row.split(":\t", 1) for row in (task / "status").read_text().splitlines() if ":\t" in row)
 
 
-@pytest.mark.skipif(not PLAIN, reason="a sanitizer needs calls that the filter forbids")
+@pytest.mark.plain(reason="a sanitizer needs calls that the filter forbids")
 def test_no_thread_of_supervisor_or_worker_has_a_right_left_under_traffic(mesh):
     with Origin(mesh.orders.host, 8080, answer_all), Load(mesh, b"x") as load:
         load.wait_served()
@@ -100,7 +99,7 @@ def test_no_thread_of_supervisor_or_worker_has_a_right_left_under_traffic(mesh):
         load.wait_served()
 
 
-@pytest.mark.skipif(not PLAIN, reason="LeakSanitizer needs a dumpable process")
+@pytest.mark.plain(reason="LeakSanitizer needs a dumpable process")
 def test_neither_process_can_be_read_by_its_own_user(mesh):
     for pid in mesh.web.pids():
         assert os.stat(f"/proc/{pid}/mem").st_uid == 0, "not dumpable: /proc belongs to root"

@@ -82,7 +82,7 @@ def test_a_frozen_workload_leaves_after_its_lease_and_half_of_the_mesh_at_once_d
     wait_until(lambda: len(endpoints(mesh)) == 40, 15, "all of them back")
 
 
-@pytest.mark.skipif("asan" in program("swarm"), reason="a figure of time: plain build only")
+@pytest.mark.plain(reason="a figure of time")
 def test_a_change_reaches_a_hundred_proxies_within_the_promised_time(mesh, net):
     mesh.start_control()
     sims = net.host("sims")

@@ -16,7 +16,6 @@ from harness.memory import Watch
 from harness.mesh import FileMesh
 from harness.netns import Net, wait_until
 
-PLAIN = "asan" not in os.environ.get("WEFT_BUILD", "build/plain")
 PORT, REDIS, CLOSED = 9000, 6379, 9001
 
 
@@ -218,7 +217,7 @@ def hash_all(sock):
     return h.hexdigest()
 
 
-@pytest.mark.skipif(not PLAIN, reason="memory and volume are claims about the plain build")
+@pytest.mark.plain(reason="memory and volume are claims about the plain build")
 def test_a_gibibyte_both_ways_at_once_is_intact_and_memory_stays_flat(mesh, tmp_path):
     times = GIB // BLOCK_SIZE
     path = tmp_path / "block"

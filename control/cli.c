@@ -5,6 +5,7 @@
 #include "control/nearest.h"
 #include "lib/mem.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -150,13 +151,22 @@ int cli_main(int argc, char **argv)
 	}
 	if (strcmp(argv[0], "--version") == 0)
 		argc = 2, argv = only_version;
-	if (move_options(argc, argv) == argc) {
+	int before = move_options(argc, argv);
+	if (before == argc) {
 		cli_say("a command is missing; `weft --help` lists them");
 		return CLI_USAGE;
 	}
 	const struct command *cmd = find(argc, argv, &words);
-	if (!cmd)
-		return unknown(argc, argv);
+	if (!cmd) {
+		/* What looks like the command may be the value of a misspelt option before it. */
+		for (size_t i = 0; i < ARRAY_LEN(options); i++)
+			rows[i] = options[i].option;
+		bool known = options_read(rows, ARRAY_LEN(rows), before, argv + argc - before, &c, &c.words, &err);
+		if (known)
+			return unknown(argc - before, argv);
+		cli_say("%s; `weft --help` lists the commands", err.text);
+		return CLI_USAGE;
+	}
 	if (!options_read(rows, options_of(cmd, rows), argc - words, argv + words, &c, &c.words, &err)) {
 		cli_say("%s: %s; `weft %s --help` lists the options", cmd->words, err.text, cmd->words);
 		return CLI_USAGE;
@@ -168,8 +178,8 @@ int cli_main(int argc, char **argv)
 	enum cli_exit code = cmd->run(&c, &err);
 	if (code != CLI_OK && err.code != ERR_NONE)
 		cli_say("%s", err.text);
-	if (fflush(stdout) != 0 && code == CLI_OK) {
-		cli_say("standard output: it cannot be written to");
+	if ((fflush(stdout) != 0 || ferror(stdout)) && code == CLI_OK) {
+		cli_say("standard output: %s", strerror(errno));
 		code = CLI_FAILED;
 	}
 	return code;

@@ -63,7 +63,7 @@ programs += $(if $(wildcard bpf/main_capture.c),$(B)/bin/weft-capture)
 
 .DELETE_ON_ERROR:
 .SECONDARY:
-.PHONY: all help deps test unit integ lint format demo bench fuzz fuzz-replay install uninstall clean compile_commands.json
+.PHONY: all help deps test unit integ lint format docs demo bench fuzz fuzz-replay install uninstall clean compile_commands.json
 
 all: $(programs) ## build the four programs into build/plain/bin (SAN=asan, SAN=tsan, DEBUG=1: other variants)
 
@@ -220,6 +220,9 @@ $(B)/bin/swarm: $(B)/obj/tests/bench/swarm.o $(B)/libproxy.a $(B)/libweft.a
 	$(call link,$(libs_proxy))
 $(B)/bin/relay: $(B)/obj/tests/bench/relay.o $(B)/libweft.a
 	$(call link,$(libs_base) -lpthread)
+
+docs: $(B)/bin/weft ## docs/cli.md, made of the rows of commands
+	$(Q)$(B)/bin/weft help markdown > docs/cli.md
 
 format: ## rewrite the sources with clang-format
 	git ls-files --cached --others --exclude-standard '*.c' '*.h' | grep -v '\.tbl\.h$$' | xargs clang-format -i

@@ -11,10 +11,22 @@
 #include <openssl/evp.h>
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
 
 #define API_MAGIC       0x57415049u
 #define CONNECTIONS_MAX 1000
 #define BEARER_MAX      256
+#define WAITING_MAX     256 /* exchanges that are kept at once */
+#define LOOK_MS         10  /* between two looks at what they wait for ... */
+#define LOOK_SHARE      20  /* ... and at least so many times as long as a look takes */
+
+/* An exchange that has no answer yet. Owned by api.waiting; ends with its answer or with its client. */
+struct waiting {
+	struct list node;
+	struct http_exchange *x;
+	uint64_t until_ms;
+	char who[SPIFFE_ID_MAX];
+};
 
 struct api {
 	uint32_t magic;
@@ -23,6 +35,11 @@ struct api {
 	char admin[SPIFFE_ID_MAX];
 	/* The second one has the certificate before the last renewal: its connections may end by themselves. */
 	struct http_server *server, *former;
+	struct list waiting;
+	size_t waiting_len;
+	struct timer look;
+	struct task look_now;
+	struct store_watch watch;
 };
 
 static bool bearer_of(const struct message *m, char *out, size_t size)
@@ -102,6 +119,93 @@ static bool admit(void *ctx, struct http_exchange *x)
 	return false;
 }
 
+/* --- exchanges that wait --- */
+
+static void waiting_free(struct api *a, struct waiting *w)
+{
+	list_remove(&w->node);
+	a->waiting_len--;
+	mem_free(w);
+}
+
+static void on_gone(void *ctx, struct http_exchange *x)
+{
+	struct waiting *w = exchange_user(x);
+
+	if (w)
+		waiting_free(ctx, w);
+}
+
+static void keep(struct api *a, struct http_exchange *x, const char *who, unsigned seconds)
+{
+	struct waiting *w = NEW(struct waiting);
+
+	w->x = x;
+	w->until_ms = loop_now_ms(a->loop) + seconds * 1000ull;
+	snprintf(w->who, sizeof(w->who), "%s", who);
+	exchange_set_user(x, w);
+	list_push(&a->waiting, &w->node);
+	a->waiting_len++;
+	if (!timer_running(&a->look))
+		timer_start(&a->look, LOOK_MS);
+}
+
+static void look_at(struct api *a, struct waiting *w)
+{
+	const struct message *m = exchange_request(w->x);
+	struct api_request rq = {m->method, m->path, exchange_body(w->x), w->who, loop_now_ms(a->loop) < w->until_ms};
+	json_t *answer = NULL;
+	unsigned seconds, status = api_call(&a->cfg, &rq, &answer, &seconds);
+
+	if (status == API_LATER)
+		return;
+	struct http_exchange *x = w->x;
+	note(m, status, w->who);
+	exchange_set_user(x, NULL);
+	waiting_free(a, w);
+	reply(x, status, answer);
+	json_decref(answer);
+}
+
+static uint64_t clock_us(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (uint64_t)t.tv_sec * 1000000 + (uint64_t)t.tv_nsec / 1000;
+}
+
+/* Each look costs; the time between two grows with it, so that who waits slows down nobody else. */
+static void look(struct api *a)
+{
+	uint64_t began = clock_us();
+
+	list_for_each_safe (w, &a->waiting, struct waiting, node)
+		look_at(a, w);
+	if (list_empty(&a->waiting))
+		timer_stop(&a->look);
+	else
+		timer_start(&a->look, MAX(LOOK_MS, (clock_us() - began) * LOOK_SHARE / 1000));
+}
+
+static void on_look(struct timer *t)
+{
+	look(CONTAINER_OF(t, struct api, look));
+}
+
+static void on_look_now(struct task *t)
+{
+	look(CONTAINER_OF(t, struct api, look_now));
+}
+
+static void on_change(struct store_watch *w, uint64_t revision, const struct store_change *changes, size_t n)
+{
+	struct api *a = CONTAINER_OF(w, struct api, watch);
+
+	if (!list_empty(&a->waiting))
+		loop_at_turn_end(a->loop, &a->look_now);
+}
+
 static void on_request(void *ctx, struct http_exchange *x)
 {
 	struct api *a = ctx;
@@ -109,12 +213,16 @@ static void on_request(void *ctx, struct http_exchange *x)
 	char who[SPIFFE_ID_MAX] = "-";
 	struct err err;
 	json_t *answer = NULL;
-	unsigned status;
+	unsigned status, seconds = 0;
 
 	MUST_BE(a, API_MAGIC);
 	if (who_asks(a, x, who, sizeof(who), &err)) { /* again: a bearer token may have expired since */
-		struct api_request rq = {m->method, m->path, exchange_body(x), who};
-		status = api_call(&a->cfg, &rq, &answer);
+		struct api_request rq = {m->method, m->path, exchange_body(x), who, a->waiting_len < WAITING_MAX};
+		status = api_call(&a->cfg, &rq, &answer, &seconds);
+		if (status == API_LATER) {
+			keep(a, x, who, seconds);
+			return;
+		}
 	} else
 		status = api_error(&err, &answer);
 	note(m, status, who);
@@ -129,6 +237,7 @@ static struct http_server *server_new(struct api *a)
 				      .connections_max = CONNECTIONS_MAX,
 				      .admit = admit,
 				      .on_request = on_request,
+				      .on_gone = on_gone,
 				      .ctx = a};
 	return http_server_new(a->loop, &cfg);
 }
@@ -148,6 +257,12 @@ struct api *api_new(struct loop *loop, const struct api_cfg *cfg, struct err *er
 	SSL_CTX_up_ref(cfg->tls);
 	memcpy(a->admin, admin.id, sizeof(a->admin));
 	a->server = server_new(a);
+	list_init(&a->waiting);
+	timer_init(&a->look, loop, on_look);
+	task_init(&a->look_now, on_look_now);
+	list_init(&a->watch.node);
+	a->watch.on_change = on_change;
+	store_watch(cfg->store, &a->watch);
 	return a;
 }
 
@@ -177,6 +292,9 @@ void api_free(struct api **ap)
 	http_server_free(&a->server);
 	if (a->former)
 		http_server_free(&a->former);
+	timer_stop(&a->look);
+	task_cancel(&a->look_now);
+	store_unwatch(&a->watch);
 	SSL_CTX_free(a->cfg.tls);
 	a->magic = 0;
 	mem_free(a);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* api.h: weftd's API for people and machines: HTTP/2 (or 1.1) + JSON + TLS on port 4811, described by the rows of api.tbl.h.
  * Who asks shows a client certificate of the mesh's CA with the administrator's identity, or a bearer token. Bodies are
- * capped, everything is answered within the call, nothing is kept for a client. */
+ * capped; what waits is capped in number and time (watch, wait); nothing else is kept for a client. */
 #ifndef WEFT_CONTROL_API_H
 #define WEFT_CONTROL_API_H
 
@@ -19,6 +19,11 @@ struct api_cfg {
 	SSL_CTX *tls; /* tlsctx_server_optional() with ALPN h2, http/1.1; a reference is taken */
 	/* What stands in `weft status` beside the store's own: a new reference, an object {"proxies": [...], ...}. */
 	json_t *(*status)(void *ctx);
+	/* How far the resources of these services ("namespace/name" as keys; NULL: everything) are: {"waiting": proxies that will
+	 * still answer, "resources": [...], "behind": [...]}. NULL: no proxies are served. */
+	json_t *(*progress)(void *ctx, const json_t *services);
+	/* {"endpoints": [...], "resources": [...]} of these services. */
+	json_t *(*reach)(void *ctx, const json_t *services);
 	/* SHA-256 of the root certificate's DER, for join tokens. */
 	uint8_t root_hash[32];
 	void *ctx;

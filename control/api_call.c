@@ -3,6 +3,7 @@
 #include "control/api_call.h"
 
 #include "certs/token.h"
+#include "control/api_impl.h"
 #include "control/kind.h"
 #include "lib/json.h"
 #include "lib/mem.h"
@@ -14,20 +15,8 @@
 #include <strings.h>
 #include <time.h>
 
-#define OBJECTS_MAX   10000
 #define TTL_DEFAULT_S (24 * 3600)
 #define TTL_MAX_S     (365 * 24 * 3600)
-
-struct call {
-	const struct api_cfg *cfg;
-	const struct api_request *rq;
-	char args[API_ARGS_MAX][STORE_NAME_MAX];
-	char ns[STORE_NS_MAX]; /* ?namespace=, empty: all */
-	json_t *body;          /* POST: an object; else NULL */
-	json_t *answer;
-	json_int_t object; /* the one that an error is about, -1: none */
-	struct err *err;
-};
 
 static const struct {
 	const char *name;
@@ -61,16 +50,22 @@ unsigned api_error(const struct err *err, json_t **ret)
 
 /* --- objects --- */
 
-static bool read_body(struct call *c, const char *const *fields, json_t **ret_objects, bool *ret_dry,
-		      const char **ret_what)
-{
-	return json_fields_known(c->body, fields, NULL, c->err) &&
-	       json_get_array(c->body, "objects", true, OBJECTS_MAX, NULL, ret_objects, c->err) &&
-	       json_get_bool(c->body, "dryRun", false, NULL, ret_dry, c->err) &&
-	       json_get_str(c->body, "what", false, NULL, ret_what, c->err);
-}
+struct batch {
+	json_t *objects;
+	bool dry_run, bodies;
+	const char *what;
+};
 
-static const char *const batch_fields[] = {"objects", "dryRun", "what", NULL};
+static bool read_batch(struct call *c, struct batch *b)
+{
+	static const char *const fields[] = {"objects", "dryRun", "bodies", "what", NULL};
+
+	return json_fields_known(c->body, fields, NULL, c->err) &&
+	       json_get_array(c->body, "objects", true, API_OBJECTS_MAX, NULL, &b->objects, c->err) &&
+	       json_get_bool(c->body, "dryRun", false, NULL, &b->dry_run, c->err) &&
+	       json_get_bool(c->body, "bodies", false, NULL, &b->bodies, c->err) &&
+	       json_get_str(c->body, "what", false, NULL, &b->what, c->err);
+}
 
 static const char *result_text(enum store_result r)
 {
@@ -81,54 +76,73 @@ static const char *result_text(enum store_result r)
 	return texts[r];
 }
 
-/* Applies the batch and answers with what became of each; the first item that fails is found by its name in the error. */
-static bool run_batch(struct call *c, struct store_item *items, size_t n, const char *what, bool dry_run)
+/* The item that failed is found by its name in the error. */
+static bool batch_failed(struct call *c, const struct store_item *items, size_t n)
+{
+	for (size_t i = 0; i < n; i++) {
+		char name[STORE_NS_MAX + STORE_NAME_MAX + 80];
+		int len = snprintf(name, sizeof(name), "%s %s/%s:", items[i].kind, items[i].ns, items[i].name);
+		if (strncmp(c->err->text, name, (size_t)len) == 0)
+			c->object = (json_int_t)i;
+	}
+	return false;
+}
+
+static json_t *item_json(const struct store_item *it, bool bodies)
+{
+	json_t *o = json_pack("{s:s, s:s, s:s, s:s}", "kind", it->kind, "namespace", it->ns, "name", it->name, "result",
+			      result_text(it->result));
+
+	if (bodies && it->result != STORE_UNCHANGED) {
+		json_object_set_new(o, "before", it->before ? json_incref(it->before) : json_null());
+		json_object_set_new(o, "after", it->body ? json_incref(it->body) : json_null());
+	}
+	return o;
+}
+
+bool api_batch(struct call *c, struct store_item *items, size_t n, const char *what, bool dry_run, bool bodies)
 {
 	char line[256];
 	uint64_t revision = 0;
 
-	snprintf(line, sizeof(line), "%.200s", what);
-	if (!store_apply(c->cfg->store, items, n, c->rq->who, line, dry_run, &revision, c->err)) {
-		for (size_t i = 0; i < n; i++) {
-			char name[STORE_NS_MAX + STORE_NAME_MAX + 80];
-			int len = snprintf(name, sizeof(name), "%s %s/%s:", items[i].kind, items[i].ns, items[i].name);
-			if (strncmp(c->err->text, name, (size_t)len) == 0)
-				c->object = (json_int_t)i;
-		}
-		return false;
-	}
-	json_t *results = json_array();
 	for (size_t i = 0; i < n; i++)
-		json_array_append_new(results,
-				      json_pack("{s:s, s:s, s:s, s:s}", "kind", items[i].kind, "namespace", items[i].ns,
-						"name", items[i].name, "result", result_text(items[i].result)));
+		items[i].want_before = bodies;
+	snprintf(line, sizeof(line), "%.200s", what);
+	bool ok = store_apply(c->cfg->store, items, n, c->rq->who, line, dry_run, &revision, c->err) ||
+		  batch_failed(c, items, n);
+	json_t *results = json_array();
+	for (size_t i = 0; i < n; i++) {
+		if (ok)
+			json_array_append_new(results, item_json(&items[i], bodies));
+		json_decref(items[i].before);
+	}
 	c->answer =
 	    json_pack("{s:I, s:b, s:o}", "revision", (json_int_t)revision, "dryRun", dry_run, "objects", results);
-	return true;
+	return ok;
 }
 
 static bool apply(struct call *c)
 {
-	json_t *objects = NULL;
-	const char *what = "apply";
-	bool dry_run = false;
+	struct batch b = {.what = "apply"};
 
-	if (!read_body(c, batch_fields, &objects, &dry_run, &what))
+	if (!read_batch(c, &b))
 		return false;
-	size_t n = json_array_size(objects), checked = 0;
+	size_t n = json_array_size(b.objects), checked = 0;
 	struct object *o = mem_zalloc((n + 1) * sizeof(*o));
 	struct store_item *items = mem_zalloc((n + 1) * sizeof(*items));
 	bool ok = true;
 	for (; ok && checked < n; checked += ok) {
-		ok = object_check(json_array_get(objects, checked), "default", &o[checked], c->err);
+		ok = object_check(json_array_get(b.objects, checked), "default", &o[checked], c->err);
 		if (ok)
-			items[checked] =
-			    (struct store_item){o[checked].kind->name, o[checked].ns,          o[checked].name,
-						o[checked].body,       o[checked].kind->admit, STORE_UNCHANGED};
+			items[checked] = (struct store_item){.kind = o[checked].kind->name,
+							     .ns = o[checked].ns,
+							     .name = o[checked].name,
+							     .body = o[checked].body,
+							     .admit = o[checked].kind->admit};
 		else
 			c->object = (json_int_t)checked;
 	}
-	ok = ok && run_batch(c, items, n, what, dry_run);
+	ok = ok && api_batch(c, items, n, b.what, b.dry_run, b.bodies);
 	for (size_t i = 0; i < checked; i++)
 		json_decref(o[i].body);
 	mem_free(items);
@@ -156,20 +170,19 @@ static bool name_of(const json_t *in, struct store_item *ret, struct err *err)
 
 static bool remove_many(struct call *c)
 {
-	json_t *objects = NULL;
-	const char *what = "delete";
-	bool dry_run = false, ok = true;
+	struct batch b = {.what = "delete"};
+	bool ok = true;
 
-	if (!read_body(c, batch_fields, &objects, &dry_run, &what))
+	if (!read_batch(c, &b))
 		return false;
-	size_t n = json_array_size(objects);
+	size_t n = json_array_size(b.objects);
 	struct store_item *items = mem_zalloc((n + 1) * sizeof(*items));
 	for (size_t i = 0; ok && i < n; i++) {
-		ok = name_of(json_array_get(objects, i), &items[i], c->err);
+		ok = name_of(json_array_get(b.objects, i), &items[i], c->err);
 		if (!ok)
 			c->object = (json_int_t)i;
 	}
-	ok = ok && run_batch(c, items, n, what, dry_run);
+	ok = ok && api_batch(c, items, n, b.what, b.dry_run, b.bodies);
 	mem_free(items);
 	return ok;
 }
@@ -181,7 +194,7 @@ static bool remove_one(struct call *c)
 	if (!kind)
 		return false;
 	struct store_item it = {.kind = kind->name, .ns = c->args[1], .name = c->args[2], .admit = kind->admit};
-	return run_batch(c, &it, 1, "delete", false);
+	return api_batch(c, &it, 1, "delete", false, false);
 }
 
 static bool append_object(void *ctx, const struct store_row *row)
@@ -197,11 +210,14 @@ static bool list(struct call *c)
 	if (!kind)
 		return false;
 	json_t *items = json_array();
-	if (!store_each(c->cfg->store, kind->name, c->ns[0] ? c->ns : NULL, append_object, items, c->err)) {
-		json_decref(items);
-		return false;
-	}
+	uint64_t revision = 0;
 	c->answer = json_pack("{s:s, s:s, s:o}", "apiVersion", "v1", "kind", "List", "items", items);
+	if (!store_revision(c->cfg->store, &revision, c->err) ||
+	    !store_each(c->cfg->store, kind->name, c->ns[0] ? c->ns : NULL, append_object, items, c->err))
+		return false;
+	/* where a watch goes on from */
+	json_object_set_new(c->answer, "metadata",
+			    json_pack("{s:o}", "resourceVersion", json_sprintf("%llu", (unsigned long long)revision)));
 	return true;
 }
 
@@ -216,7 +232,11 @@ static bool get(struct call *c)
 
 static bool version(struct call *c)
 {
-	c->answer = json_pack("{s:s}", "version", WEFT_VERSION);
+	struct timespec t;
+
+	clock_gettime(CLOCK_REALTIME, &t);
+	c->answer = json_pack("{s:s, s:I}", "version", WEFT_VERSION, "nowMs",
+			      (json_int_t)t.tv_sec * 1000 + t.tv_nsec / 1000000);
 	return true;
 }
 
@@ -457,9 +477,10 @@ static bool bearer_create(struct call *c)
 
 static const struct row {
 	const char *method, *path;
+	unsigned queries;
 	bool (*run)(struct call *c);
 } rows[] = {
-#define API(function, method, path, text) {method, path, function},
+#define API(function, method, path, queries, text) {method, path, queries, function},
 #include "control/api.tbl.h"
 #undef API
 };
@@ -485,17 +506,85 @@ static bool path_matches(const char *pattern, struct str path, struct call *c)
 	return more_want == more_have;
 }
 
-static bool take_query(struct call *c, struct str query)
+/* What may stand behind "?"; which of them a call knows is in its row. */
+static const struct query {
+	const char *name;
+	enum api_query bit;
+	bool number;
+	size_t offset, size;
+} queries[] = {
+#define TEXT(name, bit, member)                                                                        \
+	{                                                                                              \
+		name, bit, false, offsetof(struct call, member), sizeof(((struct call *)NULL)->member) \
+	}
+#define NUMBER(name, bit, member)                                 \
+	{                                                         \
+		name, bit, true, offsetof(struct call, member), 0 \
+	}
+    TEXT("namespace", API_Q_NAMESPACE, ns),
+    TEXT("kind", API_Q_KIND, kind),
+    TEXT("name", API_Q_NAME, name),
+    NUMBER("revision", API_Q_REVISION, revision),
+    NUMBER("seconds", API_Q_SECONDS, seconds),
+    NUMBER("before", API_Q_BEFORE, before),
+    NUMBER("limit", API_Q_LIMIT, limit),
+#undef TEXT
+#undef NUMBER
+};
+
+static bool query_unknown(struct call *c, unsigned known, struct str pair)
+{
+	char list[120] = "";
+
+	for (size_t i = 0; i < ARRAY_LEN(queries); i++)
+		if (known & queries[i].bit) {
+			size_t len = strlen(list);
+			snprintf(list + len, sizeof(list) - len, "%s%s=", len ? ", " : "", queries[i].name);
+		}
+	return err_set(c->err, ERR_INVALID, "query \"" STR_FMT "\": %s%s", (int)MIN(pair.len, 80), pair.p,
+		       list[0] ? "this call knows only " : "this call knows none", list);
+}
+
+/* Values are names and numbers: nothing in them needs percent-encoding, so none is decoded. */
+static bool take_value(struct call *c, const struct query *q, struct str value)
+{
+	void *member = (char *)c + q->offset;
+	uint64_t n = 0;
+
+	if (q->number) {
+		if (!str_to_u64(value, INT64_MAX - 1, &n))
+			return err_set(c->err, ERR_INVALID, "query %s: \"" STR_FMT "\" is not a number", q->name,
+				       (int)MIN(value.len, 40), value.p);
+		*(int64_t *)member = (int64_t)n;
+		return true;
+	}
+	bool ok = value.len > 0 && value.len < q->size;
+	for (size_t i = 0; ok && i < value.len; i++)
+		ok = (value.p[i] >= 'a' && value.p[i] <= 'z') || (value.p[i] >= 'A' && value.p[i] <= 'Z') ||
+		     (value.p[i] >= '0' && value.p[i] <= '9') || value.p[i] == '-' || value.p[i] == '.';
+	if (!ok)
+		return err_set(c->err, ERR_INVALID, "query %s: \"" STR_FMT "\" is not a name", q->name,
+			       (int)MIN(value.len, 80), value.p);
+	memcpy(member, value.p, value.len);
+	((char *)member)[value.len] = 0;
+	return true;
+}
+
+static bool take_query(struct call *c, unsigned known, struct str query)
 {
 	struct str pair, name, value;
 
 	while (query.len) {
+		const struct query *q = NULL;
 		str_cut(query, '&', &pair, &query);
-		if (!str_cut(pair, '=', &name, &value) || !str_is(name, "namespace") || !str_is_dns_label(value))
-			return err_set(c->err, ERR_INVALID, "query \"" STR_FMT "\": only namespace=NAME is known",
-				       (int)MIN(pair.len, 80), pair.p);
-		memcpy(c->ns, value.p, value.len);
-		c->ns[value.len] = 0;
+		bool cut = str_cut(pair, '=', &name, &value);
+		for (size_t i = 0; cut && i < ARRAY_LEN(queries); i++)
+			if ((known & queries[i].bit) && str_is(name, queries[i].name))
+				q = &queries[i];
+		if (!q)
+			return query_unknown(c, known, pair);
+		if (!take_value(c, q, value))
+			return false;
 	}
 	return true;
 }
@@ -523,7 +612,12 @@ static const struct row *find_row(struct call *c, struct str path, unsigned *ret
 	return NULL;
 }
 
-unsigned api_call(const struct api_cfg *cfg, const struct api_request *rq, json_t **ret)
+void api_later(struct call *c)
+{
+	c->later = c->rq->may_wait && c->seconds > 0;
+}
+
+unsigned api_call(const struct api_cfg *cfg, const struct api_request *rq, json_t **ret, unsigned *ret_seconds)
 {
 	struct err err = {.code = ERR_NONE};
 	struct call c = {.cfg = cfg, .rq = rq, .object = -1, .err = &err};
@@ -538,13 +632,18 @@ unsigned api_call(const struct api_cfg *cfg, const struct api_request *rq, json_
 		api_error(&err, ret);
 		return status_code;
 	}
-	bool ok = take_query(&c, query) && take_body(&c, row) && row->run(&c);
+	bool ok = take_query(&c, row->queries, query) && take_body(&c, row) && row->run(&c);
 	json_decref(c.body);
-	if (ok) {
+	if (ok && !c.later) {
 		*ret = c.answer;
 		return 200;
 	}
 	json_decref(c.answer);
+	if (ok) {
+		*ret = NULL;
+		*ret_seconds = (unsigned)c.seconds;
+		return API_LATER;
+	}
 	status_code = api_error(&err, ret);
 	if (c.object >= 0)
 		json_object_set_new(json_object_get(*ret, "error"), "object", json_integer(c.object));

@@ -9,12 +9,7 @@
 #include <stdio.h>
 #include <string.h>
 
-static const struct command {
-	const char *words, *args;
-	unsigned options;
-	const char *text, *example;
-	enum cli_exit (*run)(struct cli *c, struct err *err);
-} commands[] = {
+static const struct cli_command commands[] = {
 #define CLI(function, words, args, options, text, example) {words, args, options, text, example, cli_##function},
 #include "control/cli.tbl.h"
 #undef CLI
@@ -30,7 +25,7 @@ static const struct {
 #undef CLI_OPTION
 };
 
-static size_t options_of(const struct command *cmd, struct option *out)
+size_t cli_options_of(const struct cli_command *cmd, struct option out[static CLI_OPTIONS_MAX])
 {
 	size_t n = 0;
 
@@ -38,6 +33,11 @@ static size_t options_of(const struct command *cmd, struct option *out)
 		if ((cmd->options | CLI_ANY) & options[i].bit)
 			out[n++] = options[i].option;
 	return n;
+}
+
+const struct cli_command *cli_command_at(size_t i)
+{
+	return i < ARRAY_LEN(commands) ? &commands[i] : NULL;
 }
 
 static void help_all(FILE *out)
@@ -51,13 +51,17 @@ static void help_all(FILE *out)
 	fprintf(out, "\n`weft COMMAND --help` lists a command's options.\n");
 }
 
-static void help_one(const struct command *cmd)
+static void help_one(const struct cli_command *cmd)
 {
-	struct option rows[ARRAY_LEN(options)];
+	struct option rows[CLI_OPTIONS_MAX];
 
 	printf("weft %s %s\n  %s\n\nOptions:\n", cmd->words, cmd->args, cmd->text);
-	option_help(stdout, rows, options_of(cmd, rows));
-	printf("\nExample:\n  %s\n", cmd->example);
+	option_help(stdout, rows, cli_options_of(cmd, rows));
+	printf("\nExamples:\n");
+	for (struct str line, rest = str_of(cmd->example); rest.len;) {
+		str_cut(rest, '\n', &line, &rest);
+		printf("  " STR_FMT "\n", STR_ARG(line));
+	}
 }
 
 static const char *name_at(size_t i)
@@ -66,7 +70,7 @@ static const char *name_at(size_t i)
 }
 
 /* The command whose words argv begins with; *ret_words is how many. */
-static const struct command *find(int argc, char **argv, int *ret_words)
+static const struct cli_command *find(int argc, char **argv, int *ret_words)
 {
 	char two[64] = "";
 
@@ -132,10 +136,12 @@ static bool given(const char *arg, const char *a, const char *b)
 	return strcmp(arg, a) == 0 || strcmp(arg, b) == 0;
 }
 
+static_assert(ARRAY_LEN(options) <= CLI_OPTIONS_MAX, "room for every option");
+
 int cli_main(int argc, char **argv)
 {
 	struct cli c = {.ns = NULL};
-	struct option rows[ARRAY_LEN(options)];
+	struct option rows[CLI_OPTIONS_MAX];
 	struct err err = {.code = ERR_NONE};
 	char *only_version[] = {(char *)(uintptr_t) "version", (char *)(uintptr_t) "--client"};
 	int words = 0;
@@ -144,6 +150,10 @@ int cli_main(int argc, char **argv)
 	if (argc == 0) {
 		help_all(stderr);
 		return CLI_USAGE;
+	}
+	if (argc == 2 && strcmp(argv[0], "help") == 0 && strcmp(argv[1], "markdown") == 0) {
+		cli_manual(stdout);
+		return CLI_OK;
 	}
 	if (given(argv[0], "--help", "-h") || strcmp(argv[0], "help") == 0) {
 		help_all(stdout);
@@ -156,18 +166,18 @@ int cli_main(int argc, char **argv)
 		cli_say("a command is missing; `weft --help` lists them");
 		return CLI_USAGE;
 	}
-	const struct command *cmd = find(argc, argv, &words);
+	const struct cli_command *cmd = find(argc, argv, &words);
 	if (!cmd) {
 		/* What looks like the command may be the value of a misspelt option before it. */
 		for (size_t i = 0; i < ARRAY_LEN(options); i++)
 			rows[i] = options[i].option;
-		bool known = options_read(rows, ARRAY_LEN(rows), before, argv + argc - before, &c, &c.words, &err);
+		bool known = options_read(rows, ARRAY_LEN(options), before, argv + argc - before, &c, &c.words, &err);
 		if (known)
 			return unknown(argc - before, argv);
 		cli_say("%s; `weft --help` lists the commands", err.text);
 		return CLI_USAGE;
 	}
-	if (!options_read(rows, options_of(cmd, rows), argc - words, argv + words, &c, &c.words, &err)) {
+	if (!options_read(rows, cli_options_of(cmd, rows), argc - words, argv + words, &c, &c.words, &err)) {
 		cli_say("%s: %s; `weft %s --help` lists the options", cmd->words, err.text, cmd->words);
 		return CLI_USAGE;
 	}

@@ -11,7 +11,7 @@
 
 #define ERRORS_SHOWN 20 /* of one apply */
 
-static bool read_files(const struct cli *c, struct documents *d, struct err *err)
+bool cli_read_files(const struct cli *c, struct documents *d, struct err *err)
 {
 	for (size_t i = 0; i < c->files.len; i++)
 		if (!documents_add_path(d, c->files.v[i], err))
@@ -37,7 +37,7 @@ static bool check_one(const struct cli *c, const struct document *doc, struct ob
 }
 
 /* Checks every document and says everything that is wrong, so that one run shows all of it. */
-static json_t *check_all(const struct cli *c, const struct documents *d)
+json_t *cli_checked_objects(const struct cli *c, const struct documents *d)
 {
 	json_t *objects = json_array();
 	size_t wrong = 0;
@@ -58,7 +58,7 @@ static json_t *check_all(const struct cli *c, const struct documents *d)
 	return NULL;
 }
 
-static void print_results(const json_t *answer)
+void cli_print_results(const json_t *answer)
 {
 	bool dry_run = json_is_true(json_object_get(answer, "dryRun"));
 	size_t i;
@@ -89,7 +89,7 @@ static enum cli_exit send_batch(const struct cli *c, const char *path, const cha
 			err_prefix(err, "%s", docs->v[about].file);
 		return CLI_FAILED;
 	}
-	print_results(answer);
+	cli_print_results(answer);
 	json_decref(answer);
 	return CLI_OK;
 }
@@ -104,19 +104,19 @@ enum cli_exit cli_apply(struct cli *c, struct err *err)
 			c->words.len ? "files are named with -f" : "-f FILE is missing");
 		return CLI_USAGE;
 	}
-	json_t *objects = read_files(c, &d, err) ? check_all(c, &d) : NULL;
+	json_t *objects = cli_read_files(c, &d, err) ? cli_checked_objects(c, &d) : NULL;
 	if (objects)
 		code = send_batch(c, "/v1/apply", "apply", objects, &d, err);
 	documents_done(&d);
 	return code;
 }
 
-static json_t *named_objects(const struct cli *c, struct err *err)
+json_t *cli_named_objects(const struct cli *c, size_t first, struct err *err)
 {
-	const struct kind *kind = kind_find(c->words.v[0], err);
+	const struct kind *kind = kind_find(c->words.v[first], err);
 	json_t *objects = kind ? json_array() : NULL;
 
-	for (size_t i = 1; kind && i < c->words.len; i++) {
+	for (size_t i = first + 1; kind && i < c->words.len; i++) {
 		json_t *o = json_pack("{s:s, s:s, s:s}", "kind", kind->name, "namespace", c->ns ? c->ns : "default",
 				      "name", c->words.v[i]);
 		if (o)
@@ -131,7 +131,7 @@ static json_t *named_objects(const struct cli *c, struct err *err)
 }
 
 /* Only kind and names count: a file that was valid for an older weft can still be deleted by. */
-static json_t *filed_objects(const struct cli *c, const struct documents *d, struct err *err)
+json_t *cli_filed_objects(const struct cli *c, const struct documents *d, struct err *err)
 {
 	json_t *objects = json_array();
 
@@ -163,9 +163,9 @@ enum cli_exit cli_delete(struct cli *c, struct err *err)
 		return CLI_USAGE;
 	}
 	if (c->words.len)
-		objects = named_objects(c, err);
-	else if (read_files(c, &d, err))
-		objects = filed_objects(c, &d, err);
+		objects = cli_named_objects(c, 0, err);
+	else if (cli_read_files(c, &d, err))
+		objects = cli_filed_objects(c, &d, err);
 	enum cli_exit code =
 	    objects ? send_batch(c, "/v1/delete", "delete", objects, c->files.len ? &d : NULL, err) : CLI_FAILED;
 	documents_done(&d);

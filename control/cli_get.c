@@ -105,7 +105,7 @@ static bool output_known(const char *output, const char *const *all, struct err 
 }
 
 /* Names go into a path: what cannot be one is not asked for. */
-static bool name_ok(const char *name, struct err *err)
+bool cli_name_ok(const char *name, struct err *err)
 {
 	size_t len = strspn(name, "abcdefghijklmnopqrstuvwxyz0123456789.-");
 
@@ -153,13 +153,19 @@ static enum cli_exit get_objects(struct cli *c, struct err *err)
 
 	if (!kind)
 		return err->code == ERR_UNSUPPORTED ? CLI_FAILED : CLI_USAGE;
-	if (!output_known(output, outputs, err) || !name_ok(c->ns ? c->ns : "default", err) ||
-	    (c->words.len == 2 && !name_ok(c->words.v[1], err)))
+	if (!output_known(output, outputs, err) || !cli_name_ok(c->ns ? c->ns : "default", err) ||
+	    (c->words.len == 2 && !cli_name_ok(c->words.v[1], err)))
 		return CLI_USAGE;
+	if (c->watch && (strcmp(output, "yaml") == 0 || strcmp(output, "hosts") == 0)) {
+		err_set(err, ERR_INVALID, "-o %s: -w has table, wide, json and name", output);
+		return CLI_USAGE;
+	}
 	if (strcmp(output, "hosts") == 0 && kind != &kind_service) {
 		err_set(err, ERR_INVALID, "-o hosts: only services have addresses to list");
 		return CLI_USAGE;
 	}
+	if (c->watch)
+		return cli_watch_kind(c, kind, err);
 	char *path = path_of(c, kind);
 	bool ok = cli_call(c, "GET", path, NULL, &answer, NULL, err);
 	mem_free(path);
@@ -266,6 +272,10 @@ static enum cli_exit get_list(struct cli *c, const struct listing *l, struct err
 
 	if (c->output && !output_known(c->output, outputs, err))
 		return CLI_USAGE;
+	if (c->watch) {
+		err_set(err, ERR_INVALID, "-w: %s cannot be watched, only objects can", l->name);
+		return CLI_USAGE;
+	}
 	if (!cli_call(c, "GET", l->path, NULL, &answer, NULL, err))
 		return CLI_FAILED;
 	json_t *items = json_object_get(answer, "items");

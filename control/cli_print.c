@@ -33,6 +33,16 @@ const char *cli_red(void)
 	return colour() ? "\033[31m" : "";
 }
 
+const char *cli_green(void)
+{
+	return colour() ? "\033[32m" : "";
+}
+
+const char *cli_yellow(void)
+{
+	return colour() ? "\033[33m" : "";
+}
+
 const char *cli_plain(void)
 {
 	return colour() ? "\033[0m" : "";
@@ -46,6 +56,13 @@ bool cli_print_as(const char *output, json_t *v)
 		return true;
 	}
 	return output && strcmp(output, "yaml") == 0 && yaml_write(stdout, &v, 1);
+}
+
+bool cli_output_ok(const struct cli *c, struct err *err)
+{
+	return !c->output || strcmp(c->output, "table") == 0 || strcmp(c->output, "json") == 0 ||
+	       strcmp(c->output, "yaml") == 0 ||
+	       err_set(err, ERR_INVALID, "-o %.40s: expected table, json or yaml", c->output);
 }
 
 void cli_table_row(struct cli_table *t, const char *const *cells)
@@ -88,7 +105,8 @@ void cli_table_print(struct cli_table *t)
 		width[k] = width_of(t->heads[k]);
 	for (size_t i = 0; i < t->rows * t->columns; i++)
 		width[i % t->columns] = MAX(width[i % t->columns], width_of(t->cells[i]));
-	print_row(t, t->heads, width);
+	if (!t->bare)
+		print_row(t, t->heads, width);
 	for (size_t i = 0; i < t->rows; i++)
 		print_row(t, (const char *const *)&t->cells[i * t->columns], width);
 	for (size_t i = 0; i < t->rows * t->columns; i++)

@@ -79,13 +79,6 @@ static void print_status(const json_t *s)
 	print_refused(json_object_get(s, "resources"));
 }
 
-static bool output_ok(const struct cli *c, struct err *err)
-{
-	return !c->output || strcmp(c->output, "table") == 0 || strcmp(c->output, "json") == 0 ||
-	       strcmp(c->output, "yaml") == 0 ||
-	       err_set(err, ERR_INVALID, "-o %.40s: expected table, json or yaml", c->output);
-}
-
 static bool no_words(const struct cli *c, const char *command, struct err *err)
 {
 	return c->words.len == 0 ||
@@ -96,7 +89,7 @@ enum cli_exit cli_status(struct cli *c, struct err *err)
 {
 	json_t *answer = NULL;
 
-	if (!output_ok(c, err) || !no_words(c, "status", err))
+	if (!cli_output_ok(c, err) || !no_words(c, "status", err))
 		return CLI_USAGE;
 	if (!cli_call(c, "GET", "/v1/status", NULL, &answer, NULL, err))
 		return CLI_FAILED;
@@ -113,7 +106,7 @@ enum cli_exit cli_version(struct cli *c, struct err *err)
 	char *config = NULL;
 	bool ok = true;
 
-	if (!output_ok(c, err) || !no_words(c, "version", err))
+	if (!cli_output_ok(c, err) || !no_words(c, "version", err))
 		return CLI_USAGE;
 	if (!c->client)
 		config = cli_config_path(c, NULL);

@@ -293,7 +293,12 @@ static bool start_services(struct daemon *d, struct err *err)
 {
 	struct issue_cfg issue = {.store = d->store, .ca = d->ca, .lifetime_s = d->o->certificate_s};
 	struct talk_server_cfg talk = {.loop = d->loop, .registry = d->registry, .wall_ms = hook_wall_ms, .ctx = d};
-	struct api_cfg api = {.store = d->store, .tls = d->tls_api, .status = daemon_status, .ctx = d};
+	struct api_cfg api = {.store = d->store,
+			      .tls = d->tls_api,
+			      .status = daemon_status,
+			      .progress = daemon_progress,
+			      .reach = daemon_reach,
+			      .ctx = d};
 	struct grpc_server_cfg grpc = {.tls = d->tls_link, .methods = methods, .connections_max = LINKS_MAX, .ctx = d};
 	struct http_server_cfg pages = {
 	    .body_max = 0, .connections_max = PAGES_MAX, .on_request = daemon_page, .ctx = d};

@@ -49,5 +49,8 @@ struct daemon {
 /* daemon_pages.c */
 void daemon_page(void *ctx, struct http_exchange *x); /* /ready, /live, /metrics */
 json_t *daemon_status(void *ctx);                     /* what `weft status` adds to the store's own */
+/* daemon_reach.c: how far services are among the proxies, and where they are served. */
+json_t *daemon_progress(void *ctx, const json_t *services);
+json_t *daemon_reach(void *ctx, const json_t *services);
 
 #endif

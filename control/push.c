@@ -255,7 +255,7 @@ static bool flight_send(struct push_session *s, struct flight *f, const char *ty
 }
 
 /* Names of resources that the session can no longer see, then names that never led anywhere; never one name twice. */
-static void put_gone(struct track *t)
+static void put_gone(struct track *t, struct flight *f)
 {
 	struct push *p = t->session->push;
 	uint64_t mark = ++p->marks;
@@ -264,6 +264,8 @@ static void put_gone(struct track *t)
 		struct map_node *n = map_get(&p->index.slots[t->type], h->entry->node.key);
 		if (h->sent[0]) {
 			put_removed(p, wire_name(h->entry));
+			f->type = t->type;
+			f->removes = true;
 			if (n)
 				CONTAINER_OF(n, struct slot, node)->mark = mark;
 		}
@@ -319,7 +321,7 @@ static bool track_send(struct track *t)
 	struct push_session *s = t->session;
 	while (track_pending(t) && s->flying < PUSH_WINDOW) {
 		struct flight *f = flight_new(s);
-		put_gone(t);
+		put_gone(t, f);
 		put_out(t, f);
 		if (s->push->scratch_len == 0) /* what was to be said gone had never been sent */
 			flight_free(s, f);

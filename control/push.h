@@ -84,5 +84,13 @@ struct push_progress {
 	size_t holders, applied, refused;
 };
 bool push_progress(const struct push *p, enum pushed_type type, const char *key, struct push_progress *ret);
+/* The services' resources (keys of the object `services`, NULL: every resource of every type), for `weft wait`: {"waiting": proxies that
+ * have yet to answer, "resources": [{type, name, version, proxies, applied, refused}], "behind": [{proxy, type, name, refused, why}]}; lists
+ * end after PUSH_LISTED_MAX. A removal that a proxy has not answered counts for every service that is gone. */
+#define PUSH_LISTED_MAX 1000
+json_t *push_progress_json(const struct push *p, const json_t *services);
+/* Who holds a service's resources, each with "holders": [{proxy, version, state, why}]. */
+json_t *push_holders_json(const struct push *p, const json_t *services);
+bool push_connected(const struct push *p, const char *instance); /* "namespace/instance" */
 
 #endif

@@ -43,6 +43,8 @@ struct flight {
 	uint64_t nonce;
 	size_t bytes;
 	uint64_t sent_ms;
+	enum pushed_type type;
+	bool removes; /* tells that resources are gone that the peer had */
 	struct list helds;
 };
 

@@ -61,6 +61,8 @@ struct store_item {
 	json_t *body;          /* NULL: delete it (ERR_NOT_FOUND when absent) */
 	store_admit_fn *admit; /* NULL: nothing to complete */
 	enum store_result result;
+	bool want_before; /* keep what was there, for who shows differences */
+	json_t *before;   /* then: a new reference, NULL: nothing was there */
 };
 /* All or nothing, in one transaction and one revision; objects that do not change make none. who: the identity that asked,
  * what: a line for the history ("apply orders.yaml"). *ret_revision: the revision in force afterwards. With dry_run

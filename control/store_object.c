@@ -65,6 +65,8 @@ static bool apply_item(struct store *s, struct store_item *it, int64_t revision,
 		it->result = !it->body ? STORE_DELETED : before ? STORE_CHANGED : STORE_CREATED;
 		ok = write_item(s, it, before, created_ms, revision, err);
 	}
+	if (ok && it->want_before)
+		it->before = json_incref(before);
 	json_decref(before);
 	return ok || err_prefix(err, "%s %s/%s", it->kind, it->ns, it->name);
 }

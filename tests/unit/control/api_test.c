@@ -20,14 +20,16 @@ static char dir[64], path[128];
 static struct api_cfg cfg;
 static struct err err;
 static json_t *answer;
+static bool may_wait;
+static unsigned seconds;
 
 static void make(void)
 {
 	static uint8_t byte[1] = {1};
 	struct ca_material ca = {byte, byte, byte, byte, 1, 1, 1, 1};
-	struct store_mesh m = {.trust_domain = "mesh.test", .server = "10.0.0.1:4810", .cidrs_len = 1};
+	struct store_mesh m = {.trust_domain = "mesh.test", .server = "10.0.0.1:4810", .cidrs_len = 2};
 
-	ck_assert(cidr_parse(STR(VIP_CIDR_V4), &m.cidrs[0]));
+	ck_assert(cidr_parse(STR(VIP_CIDR_V4), &m.cidrs[0]) && cidr_parse(STR(VIP_CIDR_V6), &m.cidrs[1]));
 	snprintf(dir, sizeof(dir), "/tmp/weft-api-XXXXXX");
 	ck_assert_ptr_nonnull(mkdtemp(dir));
 	snprintf(path, sizeof(path), "%s/weft.db", dir);
@@ -49,12 +51,12 @@ static void drop(void)
 
 static unsigned call(const char *method, const char *target, const char *body)
 {
-	struct api_request rq = {str_of(method), str_of(target), str_of(body), "tester"};
+	struct api_request rq = {str_of(method), str_of(target), str_of(body), "tester", may_wait};
 
 	json_decref(answer);
 	answer = NULL;
-	unsigned status = api_call(&cfg, &rq, &answer);
-	ck_assert_ptr_nonnull(answer);
+	unsigned status = api_call(&cfg, &rq, &answer, &seconds);
+	ck_assert((answer == NULL) == (status == API_LATER));
 	return status;
 }
 
@@ -117,6 +119,103 @@ START_TEST(an_error_names_the_object_and_changes_nothing)
 }
 END_TEST
 
+static json_int_t count(const char *list)
+{
+	return (json_int_t)json_array_size(json_object_get(answer, list));
+}
+
+START_TEST(a_rollback_restores_and_is_a_revision_itself)
+{
+	ck_assert_uint_eq(apply_orders(80, false), 200);
+	ck_assert_uint_eq(apply_orders(81, false), 200);
+	ck_assert_uint_eq(call("GET", "/v1/revisions?kind=svc&namespace=shop&name=orders", ""), 200);
+	ck_assert_int_eq(count("items"), 2);
+	ck_assert_uint_eq(call("GET", "/v1/revisions?before=2", ""), 200);
+	ck_assert_int_eq(count("items"), 1);
+	ck_assert_uint_eq(call("GET", "/v1/revisions/2", ""), 200);
+	ck_assert_str_eq(result(0), "changed");
+	ck_assert_uint_eq(call("GET", "/v1/revisions/3", ""), 404);
+	ck_assert_uint_eq(call("GET", "/v1/revisions/x", ""), 400);
+	ck_assert_msg(call("POST", "/v1/rollback", "{\"revision\":1,\"dryRun\":true}") == 200, "%s", error_text());
+	ck_assert_int_eq(json_integer_value(json_object_get(answer, "revision")), 2);
+	ck_assert_uint_eq(call("POST", "/v1/rollback", "{\"revision\":1,\"bodies\":true}"), 200);
+	ck_assert_int_eq(json_integer_value(json_object_get(answer, "revision")), 3);
+	ck_assert_str_eq(result(0), "changed");
+	const json_t *o = json_array_get(json_object_get(answer, "objects"), 0);
+	ck_assert(!json_equal(json_object_get(o, "before"), json_object_get(o, "after")));
+	ck_assert_uint_eq(call("POST", "/v1/rollback", "{\"revision\":0}"), 200);
+	ck_assert_str_eq(result(0), "deleted");
+	ck_assert_uint_eq(call("POST", "/v1/rollback", "{\"revision\":5}"), 404);
+	ck_assert_uint_eq(call("POST", "/v1/rollback", "{\"revision\":-1}"), 400);
+	ck_assert_uint_eq(call("POST", "/v1/rollback", "{\"revision\":1,\"name\":\"orders\"}"), 400);
+	ck_assert_uint_eq(call("POST", "/v1/rollback", "{\"revision\":3,\"kind\":\"Service\",\"namespace\":\"shop\"}"),
+			  200);
+	ck_assert_str_eq(result(0), "created");
+}
+END_TEST
+
+static json_t *progress_waits(void *ctx, const json_t *services)
+{
+	return json_pack("{s:i, s:[], s:O?}", "waiting", *(int *)ctx, "behind", "asked", services);
+}
+
+START_TEST(what_has_nothing_to_say_is_put_off_only_while_it_may_wait)
+{
+	int proxies = 1;
+
+	cfg.progress = progress_waits;
+	cfg.ctx = &proxies;
+	ck_assert_uint_eq(apply_orders(80, false), 200);
+	may_wait = true;
+	ck_assert_uint_eq(call("GET", "/v1/watch/services?revision=1&seconds=7", ""), API_LATER);
+	ck_assert_uint_eq(seconds, 7);
+	ck_assert_uint_eq(call("GET", "/v1/watch/services?revision=1", ""), 200);
+	ck_assert_int_eq(count("changes"), 0);
+	ck_assert_uint_eq(call("GET", "/v1/watch/services?revision=0&seconds=7", ""), 200);
+	ck_assert_int_eq(count("changes"), 1);
+	ck_assert_uint_eq(call("GET", "/v1/watch/services?revision=0&namespace=other&seconds=7", ""), API_LATER);
+	ck_assert_uint_eq(call("POST", "/v1/wait", "{\"revision\":1,\"seconds\":5}"), API_LATER);
+	ck_assert_uint_eq(seconds, 5);
+	may_wait = false;
+	ck_assert_uint_eq(call("POST", "/v1/wait", "{\"revision\":1,\"seconds\":5}"), 200);
+	ck_assert_ptr_nonnull(json_object_get(json_object_get(answer, "asked"), "shop/orders"));
+	ck_assert_uint_eq(call("GET", "/v1/watch/services?revision=1&seconds=7", ""), 200);
+	may_wait = true;
+	proxies = 0;
+	ck_assert_uint_eq(call("POST", "/v1/wait", "{\"seconds\":5}"), 200);
+	ck_assert_uint_eq(call("POST", "/v1/wait", "{\"revision\":2}"), 404);
+	ck_assert_uint_eq(call("POST", "/v1/wait", "{\"revision\":1,\"objects\":[]}"), 400);
+	ck_assert_uint_eq(call("POST", "/v1/wait", "{\"seconds\":31}"), 400);
+	ck_assert_uint_eq(call("GET", "/v1/watch/services?seconds=31", ""), 400);
+	ck_assert_uint_eq(call("GET", "/v1/watch/services?revision=2", ""), 404);
+	may_wait = false;
+}
+END_TEST
+
+START_TEST(queries_are_those_of_the_call)
+{
+	ck_assert_uint_eq(call("GET", "/v1/status?namespace=shop", ""), 400);
+	ck_assert_str_eq(error_text(), "query \"namespace=shop\": this call knows none");
+	ck_assert_uint_eq(call("GET", "/v1/objects/services?limit=3", ""), 400);
+	ck_assert_str_eq(error_text(), "query \"limit=3\": this call knows only namespace=");
+	ck_assert_uint_eq(call("GET", "/v1/objects/services?namespace=a%2fb", ""), 400);
+	ck_assert_uint_eq(call("GET", "/v1/objects/services?namespace", ""), 400);
+	ck_assert_uint_eq(call("GET", "/v1/revisions?limit=many", ""), 400);
+	ck_assert_uint_eq(call("GET", "/v1/revisions?limit=1001", ""), 400);
+	ck_assert_uint_eq(call("GET", "/v1/revisions?before=99999999999999999999", ""), 400);
+}
+END_TEST
+
+START_TEST(describe_has_the_object_with_its_times)
+{
+	ck_assert_uint_eq(apply_orders(80, false), 200);
+	ck_assert_uint_eq(call("GET", "/v1/describe/svc/shop/orders", ""), 200);
+	ck_assert_int_eq(json_integer_value(json_object_get(answer, "revision")), 1);
+	ck_assert_int_gt(json_integer_value(json_object_get(answer, "createdMs")), 0);
+	ck_assert_uint_eq(call("GET", "/v1/describe/svc/shop/none", ""), 404);
+}
+END_TEST
+
 START_TEST(wrong_calls_are_refused)
 {
 	ck_assert_uint_eq(call("GET", "/v1/nothing", ""), 404);
@@ -153,7 +252,7 @@ START_TEST(a_token_carries_what_the_store_knows)
 	ck_assert_str_eq(t.ns, "shop");
 	ck_assert_str_eq(t.sa, "orders");
 	ck_assert_str_eq(t.server, "10.0.0.1:4810");
-	ck_assert_str_eq(t.cidrs, "240.0.0.0/4");
+	ck_assert_str_eq(t.cidrs, "240.0.0.0/4,fd77:6566:7400:1::/64");
 	ck_assert_int_eq(t.root_hash[0], 0xab);
 	ck_assert_msg(store_token_get(cfg.store, t.id, &row, &err), "%s", err.text);
 	token_secret_hash(t.secret, hash);
@@ -234,6 +333,10 @@ Suite *api_suite(void)
 	tcase_add_checked_fixture(tc, make, drop);
 	tcase_add_test(tc, applies_lists_gets_and_deletes);
 	tcase_add_test(tc, an_error_names_the_object_and_changes_nothing);
+	tcase_add_test(tc, a_rollback_restores_and_is_a_revision_itself);
+	tcase_add_test(tc, what_has_nothing_to_say_is_put_off_only_while_it_may_wait);
+	tcase_add_test(tc, queries_are_those_of_the_call);
+	tcase_add_test(tc, describe_has_the_object_with_its_times);
 	tcase_add_test(tc, wrong_calls_are_refused);
 	tcase_add_test(tc, a_token_carries_what_the_store_knows);
 	tcase_add_test(tc, a_wrong_wish_for_a_token_is_refused);

@@ -1,0 +1,127 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the command line says of proxies that are connected: who holds what, who has applied it, who has not and why."""
+
+import json
+import os
+import re
+import signal
+import time
+
+import pytest
+
+from harness.mesh import Mesh
+from harness.netns import wait_until
+from harness.xds import XdsProxy
+
+pytest.importorskip("grpc")
+
+SERVICE = """
+apiVersion: v1
+kind: Service
+metadata: {name: orders, namespace: shop}
+spec: {selector: {app: orders}, ports: [{name: http, port: %d, targetPort: 8080}]}
+"""
+
+
+@pytest.fixture
+def mesh(net, tmp_path):
+    with Mesh(net, tmp_path) as m:
+        m.start_control()
+        yield m
+
+
+@pytest.fixture
+def two(mesh, net):
+    """Two proxies that hold shop/orders."""
+    mesh.apply(SERVICE % 80)
+    proxies = []
+    for name in ("web-1", "web-2"):
+        p = XdsProxy(net.host(name), mesh, name, sa="web")
+        p.join(mesh.new_token("shop", "web"))
+        p.talk()
+        p.open()
+        p.subscribe(f"addr:{mesh.vips('orders')[0]}")
+        p.wait_push("Manifest", name="shop/orders")
+        p.sync()
+        proxies.append(p)
+    yield proxies
+    for p in proxies:
+        p.close()
+
+
+def wait(mesh, *args, seconds="5s"):
+    return mesh.weft("wait", *args, "--timeout", seconds, check=False)
+
+
+def test_wait_ends_when_all_have_applied_it(mesh, two):
+    mesh.apply(SERVICE % 81)
+    for args in (["--revision", "2"], ["service", "orders", "-n", "shop"], []):
+        done = wait(mesh, *args)
+        assert done.returncode == 0 and done.stdout.startswith("applied by every proxy that holds it"), (args, done)
+
+
+def test_wait_names_a_proxy_that_is_stopped_and_holds_up_nobody_else(mesh, two):
+    web1, web2 = two
+    os.kill(web1.child.pid, signal.SIGSTOP)
+    try:
+        mesh.apply(SERVICE % 82)
+        web2.wait_push("Service", name="shop/orders", match=lambda b: b["ports"][0]["port"] == 82)
+        began = time.monotonic()
+        done = wait(mesh, "--revision", "2", seconds="2s")
+        assert done.returncode == 1 and 1.5 < time.monotonic() - began < 10
+        assert re.search(r"shop/web-1: Service shop/orders: sent \d+\.\d s ago, not answered", done.stderr), done.stderr
+        assert "shop/web-2" not in done.stderr and done.stdout == ""
+        text = mesh.weft("describe", "service", "orders", "-n", "shop").stdout
+        assert re.search(r"shop/web-1 +Service shop/orders +[0-9a-f]{16} +waiting: sent", text), text
+        assert re.search(r"shop/web-2 +Service shop/orders +[0-9a-f]{16} +applied", text), text
+        # what is deleted waits for it, too
+        mesh.weft("delete", "service", "orders", "-n", "shop")
+        done = wait(mesh, "--revision", "3", seconds="1s")
+        assert done.returncode == 1 and "shop/web-1: " in done.stderr and "shop/web-2" not in done.stderr, done
+    finally:
+        os.kill(web1.child.pid, signal.SIGCONT)
+    done = wait(mesh, "--revision", "3", seconds="10s")
+    assert done.returncode == 0, done.stderr
+
+
+def test_wait_ends_at_once_when_the_rest_has_refused(mesh, two):
+    web1, web2 = two
+    web1.do("disconnect")
+    web1.wait(lambda e: e["event"] == "disconnected")
+    at = web1.mark()
+    web1.open(auto=False)
+    web1.request("Service", subscribe=["shop/orders"])
+    first = web1.wait(lambda e: e["event"] == "push" and e["type"] == "Service", after=at)
+    web1.request("Service", nonce=first["nonce"])
+    at = web1.mark()
+    mesh.apply(SERVICE % 83)
+    push = web1.wait(lambda e: e["event"] == "push" and e["type"] == "Service", after=at)
+    web1.request("Service", nonce=push["nonce"], error="shop/orders: I do not like port 83")
+    began = time.monotonic()
+    done = wait(mesh, "service", "orders", "-n", "shop", seconds="30s")
+    assert done.returncode == 1 and time.monotonic() - began < 10
+    assert "shop/web-1: Service shop/orders: refused: I do not like port 83" in done.stderr, done.stderr
+    # rollback makes all of them well again
+    at = web1.mark()
+    assert mesh.weft("rollback", "1").stdout == "Service shop/orders changed\n"
+    push = web1.wait(lambda e: e["event"] == "push" and e["type"] == "Service", after=at)
+    web1.request("Service", nonce=push["nonce"])
+    assert wait(mesh).returncode == 0
+
+
+def test_describe_shows_endpoints_with_their_workloads(mesh, net):
+    orders = XdsProxy(net.host("orders"), mesh, "orders-1", sa="orders")
+    try:
+        orders.join(mesh.new_token("shop", "orders", {"app": "orders"}))
+        orders.talk(labels={"app": "orders"}, ports=[(8080, "HTTP")])
+        mesh.apply(SERVICE % 80)
+        text = mesh.weft("describe", "service", "orders", "-n", "shop").stdout
+        identity = re.escape("spiffe://weft.test/ns/shop/sa/orders")
+        assert re.search(rf"^  {re.escape(orders.host.ip4)} +80>8080 +shop/orders-1 +{identity} +alive$", text, re.M), text
+        orders.kill()
+        wait_until(lambda: "not connected, ends in" in mesh.weft("describe", "service", "orders", "-n", "shop").stdout, 5,
+                   "the lost link in words")
+        e = json.loads(mesh.weft("describe", "service", "orders", "-n", "shop", "-o", "json").stdout)["endpoints"][0]
+        assert e["workload"] == "shop/orders-1" and e["linked"] is False and 0 < e["lease_ms"] <= 15000
+    finally:
+        orders.close()

@@ -1,0 +1,247 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The weft command line beyond apply and get: describe, diff, history, rollback, wait, watch, check, config, completion, the manual."""
+
+import json
+import os
+import pathlib
+import re
+import shutil
+import signal
+import subprocess
+import threading
+import time
+
+import pytest
+
+from conftest import ROOT, missing
+from test_cli import SERVICE, SLICE, Weftd, mesh  # noqa: F401
+
+PORT_81 = SERVICE.replace("port: 80,", "port: 81,")
+
+
+def ports(m, name="orders"):
+    return [p["port"] for p in json.loads(m.ok("get", "svc", name, "-n", "shop", "-o", "json"))["spec"]["ports"]]
+
+
+# --- history, diff, rollback ---
+
+
+def test_diff_shows_what_apply_would_change_and_says_so_by_its_exit_code(mesh):
+    new = mesh.run("diff", "-f", "-", text=SERVICE)
+    assert new.returncode == 1 and "--- Service shop/orders (not there)" in new.stdout and "+  name: orders" in new.stdout
+    mesh.ok("apply", "-f", "-", text=SERVICE)
+    same = mesh.run("diff", "-f", "-", text=SERVICE)
+    assert (same.returncode, same.stdout) == (0, "")
+    done = mesh.run("diff", "-f", "-", text=PORT_81 + "---" + SLICE)
+    changed = [line for line in done.stdout.splitlines() if line[:1] in "-+" and line[:3] not in ("---", "+++")]
+    assert done.returncode == 1
+    assert [line for line in changed if "port: 8" in line] == ["-      port: 80", "+      port: 81"] or \
+        {line[0] + line[1:].strip(" -") for line in changed if re.search(r"port: 8[01]$", line)} == {"-port: 80", "+port: 81"}
+    assert "+++ EndpointSlice shop/db-1" in done.stdout
+    wrong = mesh.run("diff", "-f", "-", text=SERVICE.replace("port: 80,", "port: 0,"))
+    assert wrong.returncode == 2 and wrong.stdout == "" and "0 is not a port" in wrong.stderr
+    mesh.stop()
+    assert mesh.run("diff", "-f", "-", text=SERVICE).returncode == 2
+    mesh.start()
+    assert mesh.revision() == 1
+
+
+def test_history_says_who_changed_what(mesh):
+    mesh.ok("apply", "-f", mesh.file("orders.yaml", SERVICE))
+    mesh.ok("apply", "-f", "-", text=SLICE)
+    mesh.ok("apply", "-f", "-", text=PORT_81)
+    rows = [re.split(r" {2,}", line) for line in mesh.ok("history").splitlines()]
+    assert rows[0] == ["REVISION", "AGE", "CHANGED", "WHAT", "WHO"]
+    assert [r[0] for r in rows[1:]] == ["3", "2", "1"]
+    assert rows[3][3].endswith("orders.yaml") and rows[3][4] == "spiffe://mesh.test/ns/weft-system/sa/admin"
+    one = json.loads(mesh.ok("history", "service", "orders", "-n", "shop", "-o", "json"))["items"]
+    assert [r["revision"] for r in one] == [3, 1]
+    assert [r["revision"] for r in json.loads(mesh.ok("history", "-n", "other", "-o", "json"))["items"]] == []
+    assert len(json.loads(mesh.ok("history", "--limit", "2", "-o", "json"))["items"]) == 2
+    text = mesh.ok("history", "3")
+    assert text.startswith("revision 3, ") and "Service shop/orders changed" in text and "port: 81" in text
+    assert mesh.run("history", "9").returncode == 1
+    assert mesh.run("history", "service").returncode == 2
+    assert mesh.run("history", "--limit", "0").returncode == 2
+
+
+def test_rollback_is_one_new_revision_that_restores_all_of_it(mesh):
+    mesh.ok("apply", "-f", "-", text=SERVICE)                                            # 1
+    mesh.ok("apply", "-f", "-", text=PORT_81 + "---" + SLICE)                            # 2
+    mesh.ok("apply", "-f", "-", text=SERVICE.replace("orders", "cart"))                  # 3
+    vip = json.loads(mesh.ok("get", "svc", "orders", "-n", "shop", "-o", "json"))["spec"]["clusterIP"]
+    mesh.ok("delete", "service", "orders", "-n", "shop")                                 # 4
+    dry = mesh.ok("rollback", "1", "--dry-run")
+    assert dry.count("(dry run)") == 3 and mesh.revision() == 4
+    done = sorted(mesh.ok("rollback", "1").splitlines())
+    assert done == ["EndpointSlice shop/db-1 deleted", "Service shop/cart deleted", "Service shop/orders created"]
+    assert mesh.revision() == 5 and ports(mesh) == [80]
+    assert json.loads(mesh.ok("get", "svc", "orders", "-n", "shop", "-o", "json"))["spec"]["clusterIP"] == vip
+    assert "rollback to revision 1" in mesh.ok("history", "--limit", "1")
+    # and forth again: nothing is lost
+    mesh.ok("rollback", "3")
+    assert mesh.revision() == 6 and ports(mesh) == [81]
+    assert mesh.ok("get", "svc", "-A", "-o", "name").splitlines() == ["services/cart", "services/orders"]
+    # to where it is: no revision
+    assert mesh.run("rollback", "6").returncode == 0 and mesh.revision() == 6
+
+
+def test_rollback_of_one_object_leaves_the_others(mesh):
+    mesh.ok("apply", "-f", "-", text=SERVICE)
+    mesh.ok("apply", "-f", "-", text=PORT_81 + "---" + SERVICE.replace("orders", "cart"))
+    assert mesh.ok("rollback", "1", "service", "orders", "-n", "shop") == "Service shop/orders changed\n"
+    assert ports(mesh) == [80] and ports(mesh, "cart") == [80]
+    for wrong in (["rollback"], ["rollback", "x"], ["rollback", "1", "service"], ["rollback", "1", "sevice", "orders"]):
+        assert mesh.run(*wrong).returncode == 2, wrong
+    late = mesh.run("rollback", "99")
+    assert late.returncode == 1 and "revision 99: there is none yet; the newest is 3" in late.stderr
+
+
+# --- describe ---
+
+
+def test_describe_tells_all_of_an_object(mesh):
+    mesh.ok("apply", "-f", "-", text=SERVICE.replace("orders", "db") + "---" + SLICE.replace("pg", "http"))
+    text = mesh.ok("describe", "service", "db", "-n", "shop")
+    assert re.search(r"^Name: +db$", text, re.M) and re.search(r"^Cluster-ip: +240\.0\.0\.1$", text, re.M)
+    assert re.search(r"^Revision: +1, ", text, re.M) and re.search(r"^Held by: +no proxy$", text, re.M)
+    assert re.search(r"^  10\.2\.0\.1 +80>5432 +- +outside the mesh +-$", text, re.M), text
+    d = json.loads(mesh.ok("describe", "svc", "db", "-n", "shop", "-o", "json"))
+    assert d["endpoints"][0]["ports"] == [{"servicePort": 80, "port": 5432}]
+    assert {r["type"] for r in d["resources"]} == {"Service", "Endpoints", "Manifest"}
+    none = mesh.run("describe", "service", "none", "-n", "shop")
+    assert none.returncode == 1 and "there is no such object" in none.stderr
+    assert mesh.run("describe", "service").returncode == 2
+    near = mesh.run("describe", "sevice", "x")
+    assert near.returncode == 2 and "did you mean" in near.stderr
+
+
+# --- watch ---
+
+
+class Watch:
+    def __init__(self, m, *args):
+        env = {**os.environ, "WEFT_CONFIG": str(m.admin)}
+        self.process = subprocess.Popen([m.weft, "get", *args], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env)
+        self.lines, self.cond = [], threading.Condition()
+        threading.Thread(target=self._read, daemon=True).start()
+
+    def _read(self):
+        for line in self.process.stdout:
+            with self.cond:
+                self.lines.append(line.rstrip("\n"))
+                self.cond.notify_all()
+
+    def wait(self, match, seconds=10):
+        until = time.monotonic() + seconds
+        with self.cond:
+            while not any(re.search(match, line) for line in self.lines):
+                assert self.cond.wait(max(0, until - time.monotonic())), (match, self.lines)
+
+    def stop(self):
+        self.process.kill()
+        self.process.wait()
+
+
+def test_get_watch_shows_changes_as_they_come(mesh):
+    mesh.ok("apply", "-f", "-", text=SERVICE)
+    table, names, lines = Watch(mesh, "svc", "-A", "-w"), Watch(mesh, "svc", "cart", "-n", "shop", "-w", "-o", "name"), \
+        Watch(mesh, "svc", "-n", "shop", "-w", "-o", "json")
+    try:
+        table.wait(r"^added +shop +orders +240")
+        assert table.lines[0].split()[:3] == ["EVENT", "NAMESPACE", "NAME"]
+        lines.wait('"added"')
+        mesh.ok("apply", "-f", "-", text=PORT_81)
+        table.wait(r"^modified +shop +orders .*81>8080")
+        mesh.ok("apply", "-f", "-", text=SERVICE.replace("orders", "cart"))
+        names.wait(r"^added services/cart$")
+        mesh.ok("apply", "-f", "-", text=SERVICE.replace("orders", "other").replace("shop", "elsewhere"))
+        table.wait(r"^added +elsewhere +other")
+        mesh.ok("delete", "svc", "orders", "cart", "-n", "shop")
+        table.wait(r"^deleted +shop +orders")
+        names.wait(r"^deleted services/cart$")
+        lines.wait(r'"deleted".*"cart"|"cart".*"deleted"')
+        assert names.lines == ["added services/cart", "deleted services/cart"]
+        events = [json.loads(line) for line in lines.lines]
+        assert [(e["type"], e["object"]["metadata"]["name"]) for e in events][:3] == [("added", "orders"), ("modified", "orders"), ("added", "cart")]
+    finally:
+        for w in (table, names, lines):
+            w.stop()
+    assert mesh.run("get", "workloads", "-w").returncode == 2
+    assert mesh.run("get", "svc", "-w", "-o", "yaml").returncode == 2
+
+
+def test_a_watch_ends_in_words_when_weftd_goes(mesh):
+    w = Watch(mesh, "svc", "-A", "-w", "-o", "name")
+    mesh.ok("apply", "-f", "-", text=SERVICE)
+    try:
+        w.wait("orders")
+        mesh.stop()
+        assert w.process.wait(10) == 1
+        assert f"https://127.0.0.1:{mesh.ports[1]}" in w.process.stderr.read()
+    finally:
+        w.stop()
+
+
+# --- wait without proxies; with them: test_cli_mesh.py ---
+
+
+def test_wait_says_when_nobody_holds_it(mesh):
+    mesh.ok("apply", "-f", "-", text=SERVICE)
+    for args in (["--revision", "1"], ["service", "orders", "-n", "shop"], []):
+        assert mesh.ok("wait", *args) == "no proxy holds it\n"
+    assert mesh.ok("wait", "-f", "-", text=SERVICE) == "no proxy holds it\n"
+    assert mesh.run("wait", "--revision", "7").returncode == 1
+    for wrong in (["service"], ["--revision", "x"], ["--revision", "1", "service", "orders"], ["--timeout", "soon"]):
+        assert mesh.run("wait", *wrong).returncode == 2, wrong
+    gone = mesh.run("wait", "service", "none")
+    assert gone.returncode == 1 and "there is no such object" in gone.stderr
+
+
+# --- completion and the manual ---
+
+
+@pytest.mark.parametrize("shell,check", [("bash", ["-n"]), ("zsh", ["-n"]), ("fish", ["--no-execute"])])
+def test_a_completion_script_is_one_of_its_shell(program, tmp_path, shell, check):
+    script = subprocess.run([program("weft"), "completion", shell], capture_output=True, text=True, check=True).stdout
+    for word in ("describe", "rollback", "token", "--dry-run" if shell != "fish" else "dry-run", "endpointslices"):
+        assert word in script
+    if not shutil.which(shell):
+        missing(f"{shell} is not installed (make deps)")
+    path = tmp_path / "script"
+    path.write_text(script)
+    done = subprocess.run([shell, *check, path], capture_output=True, text=True)
+    assert done.returncode == 0 and done.stderr == "", done.stderr
+
+
+@pytest.mark.parametrize("typed,expect", [
+    ("weft desc", ["describe"]),
+    ("weft token ", ["create", "delete", "list"]),
+    ("weft token create --serv", ["--server", "--service-account"]),
+    ("weft get serv", ["services"]),
+    ("weft completion z", ["zsh"]),
+])
+def test_bash_completes(program, typed, expect):
+    script = subprocess.run([program("weft"), "completion", "bash"], capture_output=True, text=True, check=True).stdout
+    words = typed.split(" ")
+    run = f"{script}\nCOMP_WORDS=({' '.join(w or repr('') for w in words)}); COMP_CWORD={len(words) - 1}; _weft; printf '%s\\n' \"${{COMPREPLY[@]}}\""
+    done = subprocess.run(["bash", "-c", run], capture_output=True, text=True, check=True)
+    assert sorted(set(done.stdout.split())) == expect
+
+
+def test_an_unknown_shell_is_refused_with_the_nearest(program):
+    done = subprocess.run([program("weft"), "completion", "bsh"], capture_output=True, text=True)
+    assert done.returncode == 2 and done.stdout == "" and "did you mean bash?" in done.stderr
+
+
+def test_the_manual_is_what_the_rows_say(program):
+    made = subprocess.run([program("weft"), "help", "markdown"], capture_output=True, text=True, check=True).stdout
+    assert (ROOT / "docs/cli.md").read_text() == made, "docs/cli.md is stale: make docs"
+
+
+def test_every_command_has_help_with_an_example(program):
+    manual = (ROOT / "docs/cli.md").read_text()
+    for words in re.findall(r"^## weft ([a-z]+(?: [a-z]+)?)", manual, re.M):
+        words = [w for w in words.split() if w not in ("bash",)]
+        done = subprocess.run([program("weft"), *words, "--help"], capture_output=True, text=True)
+        assert done.returncode == 0 and "\nExamples:\n  weft " in done.stdout, words

@@ -136,7 +136,7 @@ static bool given(const char *arg, const char *a, const char *b)
 	return strcmp(arg, a) == 0 || strcmp(arg, b) == 0;
 }
 
-static_assert(ARRAY_LEN(options) <= CLI_OPTIONS_MAX, "room for every option");
+_Static_assert(ARRAY_LEN(options) <= CLI_OPTIONS_MAX, "room for every option");
 
 int cli_main(int argc, char **argv)
 {

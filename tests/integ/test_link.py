@@ -80,6 +80,22 @@ def test_a_withheld_manifest_entry_lets_no_request_pass_until_it_comes(mesh, net
     wait_until(lambda: get(web, f"http://{VIP}/")[0] == 200, 10, "the request passes")
 
 
+def test_who_connected_while_an_entry_was_withheld_is_served_when_it_comes(mesh, net):
+    """The application dialled once: no second attempt, nothing before the manifest is whole."""
+    c, ip = mesh.control, serve_plain(mesh, net)
+    web = client(mesh).start()
+    c.service("shop/orders", VIP, {80: "HTTP"}, "s1")
+    c.endpoints("shop/orders", VIP, [(ip, None, {80: 8080})])
+    c.manifest("shop/orders", VIP, "s2")  # lists what is not there
+    call = web.host.popen(["curl", "-sS", "-m", "5", "-o", "/dev/null", "-w", "%{http_code} %{num_connects} %{time_total}\n", f"http://{VIP}/"])
+    wait_until(lambda: [r for r in web.admin("/config")["resources"] if r.get("pending")], 2, "the manifest waits")
+    with pytest.raises(AssertionError):
+        call.wait_output(r"\d{3} ", 0.7)
+    c.service("shop/orders", VIP, {80: "HTTP"}, "s2")
+    code, connects, seconds = call.wait_output(r"(\d+) (\d) ([\d.]+)", 2).groups()
+    assert (code, connects) == ("200", "1") and 0.5 < float(seconds) < 2.5
+
+
 def test_a_manifest_that_lists_what_is_not_understood_never_fails_open(mesh, net):
     c, ip = mesh.control, serve_plain(mesh, net)
     web = client(mesh).start()

@@ -4,7 +4,9 @@
 import contextlib
 import json
 import os
+import pathlib
 import re
+import shutil
 import signal
 import subprocess
 import threading
@@ -415,3 +417,20 @@ def test_an_operator_can_drain_a_sidecar_before_it_is_stopped(mesh, net):
     wait_until(lambda: "no_healthy" in get(web.host, f"http://{vips[0]}/")[2], 5, "no endpoint left")
     assert orders.capture.alive()
     assert orders.stop() == 0
+
+
+def test_the_hosts_output_makes_names_of_the_mesh_work(mesh, net):
+    orders, web, vips = shop(mesh, net)
+    lines = mesh.weft("get", "services", "-n", "shop", "-o", "hosts").stdout  # (with -A no bare names: they may be two)
+    folder = pathlib.Path("/etc/netns") / web.host.ns  # what `ip netns exec` puts over /etc
+    folder.mkdir(parents=True)
+    try:
+        (folder / "hosts").write_text("127.0.0.1 localhost\n" + lines)
+        for name in ("orders", "orders.shop", "orders.shop.mesh"):
+            for family in ("-4", "-6"):
+                r = subprocess.run(["ip", "netns", "exec", web.host.ns, "curl", "-sS", family, "-m", "5", f"http://{name}/by-name"],
+                                   capture_output=True, text=True, timeout=20)
+                assert r.stdout == "hello /by-name\n", (name, family, r.stderr)
+    finally:
+        shutil.rmtree(folder)
+    assert web.metric("weft_requests_total", direction="outbound", status="200") == 6

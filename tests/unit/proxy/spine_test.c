@@ -418,6 +418,50 @@ START_TEST(an_upgrade_that_is_declined_is_an_ordinary_exchange)
 }
 END_TEST
 
+/* --- the end of the process --- */
+
+static struct spine_peer hops[8];
+static unsigned n_hops;
+
+static void on_silent_hop(struct spine *s, int fd)
+{
+	ck_assert_uint_lt(n_hops, ARRAY_LEN(hops));
+	spine_peer_take(s, &hops[n_hops++], fd); /* a handshake that gets no answer */
+}
+
+/* Requests before, at and behind each step, a tunnel, a handshake that waits; stopped after so many milliseconds. */
+START_TEST(stops_with_everything_in_flight)
+{
+	static struct spine_peer many[6];
+	static const char *const said[] = {"", "GET / HT",
+					   "GET /a HTTP/1.1\r\nHost: a\r\n\r\nGET /b HTTP/1.1\r\nHost: a\r\n\r\n",
+					   "POST /c HTTP/1.1\r\nHost: a\r\nContent-Length: 100\r\n\r\nabc",
+					   "GET /d HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n"};
+	memset(&origin, 0, sizeof(origin));
+	spine_init(&w, PROTOCOL_HTTP);
+	w.on_origin = on_origin;
+	if (_i % 3 == 2)
+		w.on_hop = on_silent_hop;
+	for (size_t i = 0; i < ARRAY_LEN(said); i++) {
+		spine_peer_dial(&w, &many[i], &w.out_addr);
+		spine_peer_say(&many[i], said[i]);
+	}
+	spine_peer_dial(&w, &many[5], &w.in_addr);
+	spine_peer_say(&many[5], "\x16\x03\x01");
+	spine_run(&w, (unsigned)_i);
+	if (origin.conn && _i % 2 == 0) {
+		spine_peer_say(&origin, "HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nabc");
+		spine_run(&w, 2);
+	}
+	for (size_t i = 0; i < ARRAY_LEN(many); i++)
+		spine_peer_end(&many[i], _i % 5 == 0);
+	for (size_t i = 0; i < n_hops; i++)
+		spine_peer_end(&hops[i], false);
+	spine_peer_end(&origin, false);
+	spine_done(&w);
+}
+END_TEST
+
 /* --- no descriptors --- */
 
 static void hold_connections(const struct addr *to, unsigned n)
@@ -500,7 +544,7 @@ Suite *spine_suite(void)
 {
 	Suite *s = suite_create("spine");
 	TCase *both = tcase_create("two sidecars"), *one = tcase_create("one sidecar and a far end");
-	TCase *opaque = tcase_create("opaque");
+	TCase *opaque = tcase_create("opaque"), *stop = tcase_create("stop");
 	tcase_add_checked_fixture(both, setup, teardown);
 	tcase_set_timeout(both, 30);
 	tcase_add_test(both, a_request_goes_through_two_sidecars);
@@ -513,6 +557,9 @@ Suite *spine_suite(void)
 	tcase_add_test(both, trailers_cannot_speak_for_a_sidecar);
 	tcase_add_test(both, every_line_of_x_forwarded_for_is_kept_in_order);
 	suite_add_tcase(s, both);
+	tcase_set_timeout(stop, 30);
+	tcase_add_loop_test(stop, stops_with_everything_in_flight, 0, 18);
+	suite_add_tcase(s, stop);
 	tcase_add_checked_fixture(opaque, setup_opaque, teardown);
 	tcase_set_timeout(opaque, 30);
 	tcase_add_test(opaque, opaque_bytes_and_a_reset_at_once_end_the_connection_alone);

@@ -380,10 +380,32 @@ static void on_timer(struct timer *t)
 static const struct conn_events tls_events = {.on_open = on_open, .on_fail = on_fail};
 static const struct conn_events plain_events = {.on_rx = on_first_bytes, .on_fail = on_fail};
 
+/* Has a whole request, or an answer that has not left. */
+static bool busy(const struct link *l)
+{
+	list_for_each (x, &l->exchanges, struct http_exchange, node)
+		if (x->told || x->answered)
+			return true;
+	return false;
+}
+
+/* At the limit the oldest connection that asks nothing gives way: who only holds connections keeps no probe out. */
+static bool make_room(struct http_server *s)
+{
+	if (s->count < s->cfg.connections_max)
+		return true;
+	list_for_each_safe (l, &s->links, struct link, node)
+		if (!busy(l)) {
+			link_free(l);
+			return true;
+		}
+	return false;
+}
+
 void http_server_accept(struct http_server *s, int fd)
 {
 	MUST_BE(s, SERVER_MAGIC);
-	if (s->count >= s->cfg.connections_max) {
+	if (!make_room(s)) {
 		close(fd);
 		return;
 	}

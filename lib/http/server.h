@@ -11,7 +11,7 @@ struct http_exchange; /* one request waiting for its answer; ends with exchange_
 struct http_server_cfg {
 	size_t body_max;          /* larger: 413 */
 	SSL_CTX *tls;             /* NULL: plain. ALPN picks h2 or http/1.1; plain is HTTP/1.1, or HTTP/2 by preface */
-	unsigned connections_max; /* more are closed as soon as they are accepted */
+	unsigned connections_max; /* beyond, the oldest that asks nothing is closed for the new one; else the new one */
 	/* A head has arrived, its body has not been read: false when it was answered with exchange_reply() (who may not ask shall
 	 * not fill memory with a body). NULL: everybody may send one. */
 	bool (*admit)(void *ctx, struct http_exchange *x);

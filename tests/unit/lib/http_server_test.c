@@ -8,6 +8,7 @@
 #include "tests/unit/lib/tls_pair.h"
 
 #include <check.h>
+#include <errno.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -355,17 +356,25 @@ START_TEST(plain_connections_speak_by_their_first_bytes)
 }
 END_TEST
 
-START_TEST(connections_beyond_the_limit_are_closed)
+START_TEST(at_the_limit_idle_connections_give_way_and_busy_ones_stay)
 {
+	static const char ask[] = "GET / HTTP/1.1\r\nHost: a\r\n\r\n", keep[] = "GET /never HTTP/1.1\r\nHost: a\r\n\r\n";
 	char got[8];
 	start(2);
 	int a = dial_raw(), b = dial_raw(), c = dial_raw();
-	ck_assert_uint_eq(read_raw(c, got, 1), 0);
-	close(c);
-	ck_assert_int_eq(send(a, "GET / HTTP/1.1\r\nHost: a\r\n\r\n", 27, MSG_NOSIGNAL), 27);
-	ck_assert_uint_eq(read_raw(a, got, 4), 4);
+	ck_assert_uint_eq(read_raw(a, got, 1), 0);
+	ck_assert_int_eq(send(b, "G", 1, MSG_NOSIGNAL), 1);
+	ck_assert_int_eq(send(c, keep, sizeof(keep) - 1, MSG_NOSIGNAL), sizeof(keep) - 1);
+	int d = dial_raw(); /* b has asked nothing whole, c waits for its answer */
+	ck_assert_uint_eq(read_raw(b, got, 1), 0);
+	ck_assert_int_eq(send(d, ask, sizeof(ask) - 1, MSG_NOSIGNAL), sizeof(ask) - 1);
+	ck_assert_uint_eq(read_raw(d, got, 4), 4);
+	ck_assert_int_eq(recv(c, got, 1, MSG_DONTWAIT), -1);
+	ck_assert_int_eq(errno, EAGAIN);
 	close(a);
 	close(b);
+	close(c);
+	close(d);
 	stop();
 }
 END_TEST
@@ -380,7 +389,7 @@ Suite *http_server_suite(void)
 	tcase_add_loop_test(tc, refuses_a_body_that_is_too_large_with_413, 0, WAYS);
 	tcase_add_loop_test(tc, a_call_fails_in_words_and_in_time, 0, WAYS);
 	tcase_add_test(tc, plain_connections_speak_by_their_first_bytes);
-	tcase_add_test(tc, connections_beyond_the_limit_are_closed);
+	tcase_add_test(tc, at_the_limit_idle_connections_give_way_and_busy_ones_stay);
 	suite_add_tcase(s, tc);
 	return s;
 }

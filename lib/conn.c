@@ -10,7 +10,6 @@
 #include "lib/mem.h"
 
 #include <errno.h>
-#include <netinet/tcp.h>
 #include <sys/uio.h>
 #include <sys/un.h>
 #include <unistd.h>
@@ -515,12 +514,11 @@ static void take_fd(struct conn *c, int fd)
 struct conn *conn_new(struct loop *loop, int fd, const struct conn_events *ev, void *ctx)
 {
 	struct conn *c = make(loop, CONN_OPEN, ev, ctx);
-	int on = 1;
 
 	take_fd(c, fd);
 	if (sock_peer(fd, &c->peer) && c->peer.ip.len != 0) {
 		sock_local(fd, &c->local);
-		setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+		sock_tune(fd);
 	}
 	return c;
 }
@@ -558,7 +556,6 @@ static bool dial(struct conn *c, const struct conn_dial *d, struct err *err)
 	struct sockaddr_storage sa;
 	char peer[ADDR_TEXT_MAX];
 	const char *name = d->unix_path ? d->unix_path : addr_text(&d->to, peer);
-	int on = 1;
 
 	if (d->unix_path && strlen(d->unix_path) >= sizeof(((struct sockaddr_un *)0)->sun_path))
 		return err_set(err, ERR_INVALID, "%s: too long for the path of a unix socket", name);
@@ -572,7 +569,7 @@ static bool dial(struct conn *c, const struct conn_dial *d, struct err *err)
 	if (d->prepare && !d->prepare(d->prepare_arg, fd, err))
 		return false;
 	if (!d->unix_path) {
-		setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+		sock_tune(fd);
 		if (!bind_source(fd, &d->from, err))
 			return false;
 	}

@@ -7,7 +7,6 @@
 
 #include <errno.h>
 #include <netinet/in.h>
-#include <netinet/tcp.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -56,7 +55,6 @@ static bool of_the_connection(int why)
 static void on_io(struct io *io, bool readable, bool writable)
 {
 	struct listener *l = CONTAINER_OF(io, struct listener, io);
-	int on = 1;
 
 	MUST_BE(l, LISTENER_MAGIC);
 	/* on_accept may pause or free us: the memory stays until the turn has ended */
@@ -64,7 +62,6 @@ static void on_io(struct io *io, bool readable, bool writable)
 		int fd = accept4(l->io.ev.fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
 		if (fd >= 0) {
 			l->starved = false;
-			setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on)); /* unix sockets have none */
 			l->on_accept(l->ctx, fd);
 		} else if (errno == EAGAIN) {
 			return;

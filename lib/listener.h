@@ -8,7 +8,7 @@
 
 struct listener;
 
-/* on_accept owns the descriptor that it is given (non-blocking, CLOEXEC, TCP_NODELAY where it applies). The listener
+/* on_accept owns the descriptor that it is given (non-blocking, CLOEXEC; conn_new() tunes it). The listener
  * owns `fd` from here on. */
 struct listener *listener_new(struct loop *loop, int fd, void (*on_accept)(void *ctx, int fd), void *ctx);
 void listener_pause(struct listener *l, bool pause);

@@ -4,6 +4,7 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
+#include <netinet/tcp.h>
 #include <stdio.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -269,6 +270,19 @@ int sock_listen_unix(const char *path, struct err *err)
 	if (listen(fd, 128) != 0)
 		return failed(fd, err, "cannot listen on", path);
 	return fd;
+}
+
+void sock_tune(int fd)
+{
+	const int on = 1, idle_s = 20, interval_s = 5, probes = 3;
+
+	_Static_assert(SOCK_DEAD_S == 20 + 3 * 5, "silence, and unanswered probes");
+	if (setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on)) != 0)
+		return; /* not TCP */
+	setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof(on));
+	setsockopt(fd, IPPROTO_TCP, TCP_KEEPIDLE, &idle_s, sizeof(idle_s));
+	setsockopt(fd, IPPROTO_TCP, TCP_KEEPINTVL, &interval_s, sizeof(interval_s));
+	setsockopt(fd, IPPROTO_TCP, TCP_KEEPCNT, &probes, sizeof(probes));
 }
 
 void sock_reset_close(int fd)

@@ -394,6 +394,8 @@ struct http_limits pool_limits(void)
 	struct http_limits l = http_limits_default;
 	l.head_max += 4096;
 	l.fields_max += 8;
+	/* The client's pool lets idle connections go first: a GOAWAY that crosses a request costs that request a second try. */
+	l.idle_timeout_ms = 10 * POOL_IDLE_MS;
 	return l;
 }
 

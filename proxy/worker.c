@@ -18,9 +18,10 @@
 #include <signal.h>
 #include <unistd.h>
 
-#define CREDENTIAL_MAX (64 * 1024)
-#define JOIN_MAX       4096
-#define DRAIN_LOOK_MS  50
+#define CREDENTIAL_MAX     (64 * 1024)
+#define JOIN_MAX           4096
+#define DRAIN_LOOK_MS      50
+#define IDLE_DOWNSTREAM_MS (3600 * 1000)
 
 struct worker {
 	const struct args *args;
@@ -144,6 +145,9 @@ static bool make(struct worker *w, struct err *err)
 	p->stats = stats_new();
 	p->balance = &balance_round_robin;
 	p->limits = http_limits_default;
+	/* An application's idle connection is ended by the application: closing it here would race with the request that it is about to
+	 * send, which without a mesh it would only risk at its server's leisure. */
+	p->limits.idle_timeout_ms = IDLE_DOWNSTREAM_MS;
 	p->own_limits = http_limits_default;
 	p->hop_limits = pool_limits();
 	p->own_limits.resets_burst = p->hop_limits.resets_burst = OWN_RESETS_BURST;

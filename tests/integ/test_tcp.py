@@ -250,3 +250,17 @@ def test_a_gibibyte_both_ways_at_once_is_intact_and_memory_stays_flat(mesh, tmp_
     assert not o.errors
     assert got == {"server": want.hexdigest(), "client": want.hexdigest()}
     assert w.growth_kb() < 2048, (w.first, w.high)
+
+
+def test_every_connection_of_a_sidecar_has_keep_alive_probes(mesh):
+    """A peer that vanished without a word is found: `ss -o` shows the timer on each end."""
+    with Origin(mesh.orders.host, PORT, echo), Peer(dial(mesh)) as c:
+        c.send(b"x")
+        assert c.exactly(1) == b"x"
+        for w in (mesh.web, mesh.orders):
+            worker = w.worker()
+
+            def mine():
+                return [line for line in w.host.run(["ss", "-tnpoH", "state", "established"]).stdout.splitlines() if f"pid={worker}," in line]
+            # A retransmission timer may stand in its place for as long as a segment is on its way.
+            wait_until(lambda: len(mine()) >= 2 and all("timer:(keepalive" in line for line in mine()), 5, f"probes on {mine()}")

@@ -818,7 +818,7 @@ static json_t *dump_one(const struct request *r)
 {
 	char addr[ADDR_TEXT_MAX];
 	uint64_t age_us = r->began_us != 0 ? loop_now_us(r->p->loop) - r->began_us : 0;
-	return json_pack("{s:s, s:I, s:i, s:s, s:s, s:s}", "route", r->choice.rule != NULL ? r->choice.rule->route : "",
+	return json_pack("{s:s, s:s, s:I, s:i, s:s, s:s}", "route", r->choice.rule != NULL ? r->choice.rule->route : "",
 			 "step", steps[r->step].name, "ageUs", (json_int_t)age_us, "attempts", (int)r->attempts,
 			 "service", service_label(r), "endpoint",
 			 r->ep.addr.ip.len != 0 ? addr_text(&r->ep.addr, addr) : "");

@@ -441,6 +441,8 @@ static nghttp2_session *ng_new(struct h2_session *s)
 	nghttp2_option_set_no_closed_streams(opt, 1);
 	nghttp2_option_set_peer_max_concurrent_streams(opt, s->lim.streams_max);
 	nghttp2_option_set_max_deflate_dynamic_table_size(opt, 4096);
+	/* h2_guard.c counts resets, with limits for each kind of peer; nghttp2's own (1,000, 33 a second) would end a busy hop. */
+	nghttp2_option_set_stream_reset_rate_limit(opt, UINT32_MAX, UINT32_MAX);
 	if (s->role == HTTP_SERVER)
 		MUST(nghttp2_session_server_new2(&ng, cbs, s, opt) == 0);
 	else

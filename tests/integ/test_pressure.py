@@ -210,3 +210,46 @@ def test_sixteen_stalled_streams_on_one_hop_connection_block_nobody_else(mesh, s
         if PLAIN:
             assert w.growth_kb() < 16 << 10, (w.first, w.high)  # a window each, 64 KiB that grow to 1 MiB
         go.set()
+
+
+def test_clients_that_break_off_cost_nobody_else_an_answer(mesh):
+    """Each request that a client breaks off resets a stream of the connection that all share between two sidecars: more in a second than a
+    stranger may (20), less than a sidecar may (OWN_RESETS_RATE)."""
+    end = time.monotonic() + 4
+    broken, served, failed = [0], 0, []
+
+    def behave(p):
+        with contextlib.suppress(OSError):
+            while h := p.head():
+                if b"/slow" in h[0]:
+                    p.rest()
+                    return
+                p.body("length", 10)
+                time.sleep(0.002)  # so that there is always one under way
+                p.send(OK)
+
+    def abuse():
+        while time.monotonic() < end:
+            with contextlib.suppress(OSError):
+                c = dial(mesh, HTTP)
+                c.send(b"GET /slow HTTP/1.1\r\nHost: x\r\n\r\n")
+                time.sleep(0.004)
+                c.reset()
+                broken[0] += 1
+
+    with Origin(mesh.orders.host, HTTP, behave, keep=False):
+        threads = [threading.Thread(target=abuse) for _ in range(6)]
+        for t in threads:
+            t.start()
+        with dial(mesh, HTTP) as c:
+            while time.monotonic() < end:
+                c.send(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n0123456789")
+                m = c.read()
+                if m.status == 200:
+                    served += 1
+                else:
+                    failed.append(m)
+        for t in threads:
+            t.join()
+    assert broken[0] > 1500, "too few for a claim"
+    assert served > 100 and not failed, (served, broken, len(failed), failed[0])

@@ -418,6 +418,70 @@ START_TEST(an_upgrade_that_is_declined_is_an_ordinary_exchange)
 }
 END_TEST
 
+/* HTTP/2 has no other way for an upgrade than CONNECT, which is served as GET: any other method must stay what it is. */
+START_TEST(an_upgrade_does_not_change_the_method)
+{
+	ask("DELETE /a HTTP/1.1\r\nHost: orders\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n");
+	expect(&origin, "\r\n\r\n");
+	ck_assert_msg(strncmp(origin.got, "DELETE /a HTTP/1.1\r\n", 20) == 0, "%s", origin.got);
+	spine_peer_say(&origin, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi");
+	expect(&client, "\r\n\r\nhi");
+}
+END_TEST
+
+/* --- an authenticated peer that lies --- */
+
+static const struct {
+	const char *name, *value;
+} lies[] = {
+    {"x-weft-case", "t,evil: 1\r\nEvil"},
+    {"x-weft-case", "t,Evil: 1"},
+    {"x-weft-reason", "OK\r\nEvil: 1"},
+    {"x-weft-reason", "OK%0D%0AEvil: 1"},
+    {"x-weft-reason", "a%7Fb"},
+    {"x-weft-framing", "close"},
+    {"x-weft-version", "1.0"},
+    {"x-weft-upgrade", "x\r\nEvil: 1"},
+    {"x-weft-error", "a\r\nEvil: 1"},
+    {"x-weft-unknown", "1"},
+    {"transfer-encoding", "chunked"},
+    {"connection", "close, evil"},
+    {"content-length", "7"},
+    {"evil:", "1"},
+    {"ev il", "1"},
+    {"upgrade", "evil"},
+};
+
+static int the_lie;
+
+static void lie(struct message *m)
+{
+	ck_assert(message_add(m, str_of(lies[the_lie].name), str_of(lies[the_lie].value), true));
+}
+
+/* Its answer arrives without what it slipped in, or not at all; the next one is untouched by it. */
+START_TEST(a_lying_sidecar_splits_no_answer)
+{
+	far.answer = 5;
+	the_lie = _i;
+	far.fields = lie;
+	ask("GET / HTTP/1.1\r\nHost: orders\r\n\r\n");
+	client.want = "\r\n\r\n";
+	spine_until(&w, 1000, spine_peer_got, &client);
+	spine_run(&w, 20);
+	ck_assert_msg(client.len > 0 || spine_peer_over(&client), "nothing");
+	ck_assert_msg(strcasestr(client.got, "\nevil") == NULL && strcasestr(client.got, "x-weft-unknown") == NULL,
+		      "%s", client.got);
+	if (client.len > 0)
+		ck_assert_msg(strncmp(client.got, "HTTP/1.", 7) == 0 && strstr(client.got, "\r\n\r\n") != NULL, "%s",
+			      client.got);
+	spine_peer_end(&client, false);
+	far.fields = NULL;
+	ask("GET / HTTP/1.1\r\nHost: orders\r\n\r\n");
+	expect(&client, "HTTP/1.1 200 OK\r\n");
+}
+END_TEST
+
 /* --- the end of the process --- */
 
 static struct spine_peer hops[8];
@@ -553,6 +617,7 @@ Suite *spine_suite(void)
 	tcase_add_test(both, a_tunnel_passes_the_last_words_of_its_client);
 	tcase_add_test(both, a_tunnel_ends_with_its_client);
 	tcase_add_test(both, an_upgrade_that_is_declined_is_an_ordinary_exchange);
+	tcase_add_test(both, an_upgrade_does_not_change_the_method);
 	tcase_add_test(both, without_descriptors_it_waits_and_recovers);
 	tcase_add_test(both, trailers_cannot_speak_for_a_sidecar);
 	tcase_add_test(both, every_line_of_x_forwarded_for_is_kept_in_order);
@@ -570,6 +635,7 @@ Suite *spine_suite(void)
 	tcase_add_test(one, a_body_that_no_application_got_is_sent_again);
 	tcase_add_test(one, who_is_refused_twice_is_told);
 	tcase_add_test(one, an_answer_outlives_the_connection_it_came_on);
+	tcase_add_loop_test(one, a_lying_sidecar_splits_no_answer, 0, ARRAY_LEN(lies));
 	tcase_add_test(one, a_head_answer_that_never_ends_does_not_outlive_its_client);
 	suite_add_tcase(s, one);
 	return s;

@@ -19,7 +19,8 @@
 #include <unistd.h>
 
 #define TICK_MS        1000
-#define END_MS         300 /* for the last answers to leave */
+#define LATE_MS        2000 /* between two ticks: weftd did not run */
+#define END_MS         300  /* for the last answers to leave */
 #define RENEW_RETRY_MS 60000
 #define BACKLOG        1024
 #define LINKS_MAX      20000
@@ -354,8 +355,15 @@ static bool start_listeners(struct daemon *d, struct err *err)
 static void on_tick(struct timer *t)
 {
 	struct daemon *d = CONTAINER_OF(t, struct daemon, tick);
+	uint64_t now = loop_now_ms(d->loop), since = now - d->ticked_ms;
+	d->ticked_ms = now;
 	timer_start(&d->tick, TICK_MS);
 	sync_tick(d->sync);
+	if (since > LATE_MS) {
+		/* What proxies said meanwhile waits to be read: nobody is judged before that. */
+		registry_grace(d->registry, since - TICK_MS);
+		return;
+	}
 	talk_server_tick(d->talks);
 	registry_tick(d->registry);
 	push_tick(d->push);
@@ -410,6 +418,7 @@ static bool start(struct daemon *d, struct err *err)
 		return false;
 	loop_on_signal(d->loop, SIGTERM, on_signal, d);
 	loop_on_signal(d->loop, SIGINT, on_signal, d);
+	d->ticked_ms = loop_now_ms(d->loop);
 	timer_start(&d->tick, TICK_MS);
 	d->ready = true;
 	return true;

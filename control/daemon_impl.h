@@ -43,6 +43,7 @@ struct daemon {
 	/* when */
 	struct task flush; /* compile, then push, at the end of a turn in which something changed */
 	struct timer tick, end;
+	uint64_t ticked_ms; /* when it did last */
 	bool ready, stopping;
 };
 

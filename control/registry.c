@@ -594,6 +594,19 @@ void registry_tick(struct registry *r)
 	end_leases(r);
 }
 
+void registry_grace(struct registry *r, uint64_t ms)
+{
+	uint64_t began = now_of(r) - MIN(ms, now_of(r));
+	map_for_each (it, &r->workloads) {
+		struct registry_workload *w = CONTAINER_OF(it, struct registry_workload, node);
+		if (w->until_ms > began)
+			w->until_ms += ms;
+		for (size_t i = 0; i < ARRAY_LEN(w->addresses); i++)
+			if (w->addresses[i].until_ms > began)
+				w->addresses[i].until_ms += ms;
+	}
+}
+
 /* --- the whole --- */
 
 struct registry *registry_new(const struct registry_hooks *hooks, void *ctx, const char *trust_domain,

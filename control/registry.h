@@ -106,6 +106,10 @@ void registry_link_down(struct registry_link *l); /* the lease runs on; safe whe
 /* Once a second: renewals into the store, leases that are over, the guard. */
 void registry_tick(struct registry *r);
 
+/* weftd itself did not run for so long (a large apply, a machine that slept): nobody could renew, so every lease that lived is longer
+ * by that. Before the registry_tick() that comes next. */
+void registry_grace(struct registry *r, uint64_t ms);
+
 uint64_t registry_lease_ms(const struct registry *r);
 size_t registry_count(const struct registry *r);
 size_t registry_guarded(const struct registry *r); /* kept by the guard now */

@@ -125,3 +125,26 @@ def test_describe_shows_endpoints_with_their_workloads(mesh, net):
         assert e["workload"] == "shop/orders-1" and e["linked"] is False and 0 < e["lease_ms"] <= 15000
     finally:
         orders.close()
+
+
+def test_a_weftd_that_did_not_run_ends_no_lease(net, tmp_path):
+    """As in a very long apply, or on a machine that slept: who could not renew is not gone."""
+    with Mesh(net, tmp_path) as mesh:
+        mesh.start_control(args=["--lease", "2s"])
+        orders = XdsProxy(net.host("orders"), mesh, "orders-1", sa="orders")
+        try:
+            orders.join(mesh.new_token("shop", "orders", {"app": "orders"}))
+            orders.talk(labels={"app": "orders"}, ports=[(8080, "HTTP")], beat=0.5)
+            os.kill(mesh.weftd.pid, signal.SIGSTOP)
+            time.sleep(4)
+            os.kill(mesh.weftd.pid, signal.SIGCONT)
+            at = orders.mark()
+            orders.wait(lambda e: e["event"] == "beat", after=at)
+            time.sleep(2.5)  # longer than the lease: a tick has looked at it
+            assert "lease_expired" not in mesh.weftd.output() and "workload_gone" not in mesh.weftd.output()
+            assert mesh.get("workloads")["items"][0]["leaseMs"] > time.time() * 1000
+            # it still ends when nobody renews it
+            orders.kill()
+            wait_until(lambda: "lease_expired" in mesh.weftd.output() or "workload_gone" in mesh.weftd.output(), 10, "the end of the lease")
+        finally:
+            orders.close()

@@ -249,6 +249,26 @@ START_TEST(lost_link_removes_nothing_until_the_lease_is_over)
 }
 END_TEST
 
+START_TEST(time_in_which_weftd_did_not_run_ends_no_lease)
+{
+	ck_assert(reg(&l1, "orders-1", "10.1.0.2"));
+	ck_assert(reg(&l2, "orders-2", "10.1.0.3"));
+	now += 10000;
+	registry_heartbeat(&l1);
+	now += 6000; /* that of orders-2 is over */
+	registry_grace(r, 500);
+	registry_tick(r);
+	ck_assert_ptr_null(find("orders-2"));
+	now += 60000;
+	registry_grace(r, 60000);
+	registry_tick(r);
+	ck_assert(registry_alive(r, find("orders-1")));
+	now += 9500; /* what was left of it */
+	registry_tick(r);
+	ck_assert_ptr_null(find("orders-1"));
+}
+END_TEST
+
 START_TEST(goodbye_removes_at_once_whatever_other_links_there_are)
 {
 	ck_assert(reg(&l1, "orders-1", "10.1.0.2"));
@@ -476,6 +496,7 @@ Suite *registry_suite(void)
 	tcase_add_test(c, ports_are_checked);
 	tcase_add_test(c, said_addresses_count_only_when_a_link_came_from_them);
 	tcase_add_test(c, lost_link_removes_nothing_until_the_lease_is_over);
+	tcase_add_test(c, time_in_which_weftd_did_not_run_ends_no_lease);
 	tcase_add_test(c, goodbye_removes_at_once_whatever_other_links_there_are);
 	tcase_add_test(c, one_name_from_two_living_addresses_is_refused);
 	tcase_add_test(c, address_goes_to_the_last_who_came_from_it);

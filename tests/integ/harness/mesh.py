@@ -274,7 +274,7 @@ class Mesh(_Base):
                               "--server", f"{self.control.ip4}:4810", *cidrs], env={**os.environ, **self.env()})
         names = [a for n in (self.control.ip4, self.control.ip6) if n for a in ("--name", n)]
         self.weftd = self.control.popen([self.bin("weftd"), "--store", self.store, *names, *args],
-                                        env={"WEFT_LOG_LEVEL": "debug", **self.env()})
+                                        env={"WEFT_LOG_LEVEL": "debug", **self.env(), "ASAN_OPTIONS": "abort_on_error=1:detect_leaks=1"})
         self.wait_control()
         return self.weftd
 
@@ -332,7 +332,8 @@ class Mesh(_Base):
     def close(self):
         super().close()
         if self.weftd is not None:
-            self.weftd.stop()
+            alive, code = self.weftd.alive(), self.weftd.stop()
             log = self.weftd.output()
-            found = re.search(r"(ERROR: AddressSanitizer|runtime error:|MUST\()[^\0]*", log)
+            found = re.search(r"(ERROR: AddressSanitizer|ERROR: LeakSanitizer|runtime error:|MUST\()[^\0]*", log)
             assert not found, f"weftd: {found.group(0)[:4000]}"
+            assert not alive or code == 0, f"weftd ended with {code}:\n{log[-4000:]}"

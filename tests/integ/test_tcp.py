@@ -164,7 +164,6 @@ def test_200_connections_at_once_keep_their_bytes_apart(mesh):
             c.send(w)
         for c, w in zip(conns, words):
             assert c.exactly(len(w)) == w
-        assert len({c.sock.getsockname() for c in conns}) == 200
 
 
 def test_redis_works_and_sees_its_real_client(mesh):

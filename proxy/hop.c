@@ -261,6 +261,9 @@ bool hop_decode(struct message *m, bool *ret_unprocessed)
 		error = f->value;
 	m->version = has(m, F_VERSION, "1.0") ? HTTP_1_0 : has(m, F_VERSION, "2") ? HTTP_2 : HTTP_1_1;
 	m->close = has(m, F_CLOSE, "1");
+	/* An upgrade of HTTP/1.1: extended CONNECT was only how it travelled. */
+	if (m->request && m->version != HTTP_2 && m->protocol.len > 0)
+		m->method = STR("GET");
 	m->absolute_form = m->request && has(m, F_TARGET, "absolute");
 	if (m->request && has(m, F_TARGET, "none"))
 		m->authority = STR("");

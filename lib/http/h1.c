@@ -414,13 +414,13 @@ static void close_stream(struct http_stream *base)
 	detach(s, st);
 }
 
-/* A server that has answered in full ends in order though the request was not read; all else is cut. */
+/* A server that has answered in full ends in order though the request was not read; all else is cut, and a tunnel so that it shows. */
 static void reset_stream(struct http_stream *base, enum reason reason, bool unprocessed)
 {
 	struct h1_stream *st = stream_of(base);
 	struct h1 *s = h1_of(st);
 	if (s && !s->dead && !s->over)
-		h1_finish(s, reason, s->role == HTTP_SERVER ? h1_send_cut(st) : CUT_NOW, NULL);
+		h1_finish(s, reason, s->role == HTTP_SERVER ? h1_send_cut(st) : st->tunnel ? CUT_RESET : CUT_NOW, NULL);
 	detach(s, st);
 }
 

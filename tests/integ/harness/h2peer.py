@@ -127,7 +127,7 @@ class H2Peer:
     def answer(self, sid):
         """Waits for the end of a stream; (status, body)."""
         self.until(lambda: sid in self.ended or sid in self.resets)
-        assert sid not in self.resets, f"stream {sid} was reset with {self.resets[sid]}"
+        assert sid in self.ended, f"stream {sid} was reset with {self.resets[sid]}"
         return int(self.head(sid)[":status"]), bytes(self.body[sid])
 
     # --- both ---

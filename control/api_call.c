@@ -197,9 +197,25 @@ static bool remove_one(struct call *c)
 	return api_batch(c, &it, 1, "delete", false, false);
 }
 
+/* What weftd says of it goes with it. */
+static void add_status(struct store *s, const struct kind *kind, json_t *object)
+{
+	if (kind->status)
+		json_object_set_new(object, "status", kind->status(s, object));
+}
+
+struct listing {
+	struct store *store;
+	const struct kind *kind;
+	json_t *items;
+};
+
 static bool append_object(void *ctx, const struct store_row *row)
 {
-	json_array_append(ctx, row->body);
+	struct listing *l = ctx;
+
+	add_status(l->store, l->kind, row->body);
+	json_array_append(l->items, row->body);
 	return true;
 }
 
@@ -211,9 +227,10 @@ static bool list(struct call *c)
 		return false;
 	json_t *items = json_array();
 	uint64_t revision = 0;
+	struct listing l = {c->cfg->store, kind, items};
 	c->answer = json_pack("{s:s, s:s, s:o}", "apiVersion", "v1", "kind", "List", "items", items);
 	if (!store_revision(c->cfg->store, &revision, c->err) ||
-	    !store_each(c->cfg->store, kind->name, c->ns[0] ? c->ns : NULL, append_object, items, c->err))
+	    !store_each(c->cfg->store, kind->name, c->ns[0] ? c->ns : NULL, append_object, &l, c->err))
 		return false;
 	/* where a watch goes on from */
 	json_object_set_new(c->answer, "metadata",
@@ -225,7 +242,10 @@ static bool get(struct call *c)
 {
 	const struct kind *kind = kind_find(c->args[0], c->err);
 
-	return kind && store_get(c->cfg->store, kind->name, c->args[1], c->args[2], &c->answer, NULL, c->err);
+	if (!kind || !store_get(c->cfg->store, kind->name, c->args[1], c->args[2], &c->answer, NULL, c->err))
+		return false;
+	add_status(c->cfg->store, kind, c->answer);
+	return true;
 }
 
 /* --- status --- */

@@ -4,32 +4,17 @@
  *
  * A service's endpoints are the registered workloads of its namespace that its selector selects and that listen on the target
  * port, and the ready endpoints of the EndpointSlices that name it. A slice's endpoint is outside the mesh, unless a workload
- * registered from that address: then it is that workload, with its identity. */
+ * registered from that address: then it is that workload, with its identity.
+ *
+ * A route is one resource; the manifest of each service that it is attached to lists it together with the services that it leads
+ * to. So a flush goes in three steps: services, routes, then manifests and endpoints. */
 #include "control/compile.h"
 
 #include "control/compile_pack.h"
+#include "control/compile_route.h"
 #include "lib/mem.h"
 
 #include <stdlib.h>
-
-/* A namespace as far as selectors go. */
-struct space {
-	struct map_node node;
-	struct list services, workloads;
-	char name[];
-};
-
-struct c_service {
-	struct map_node node; /* compile.services, by "namespace/name" */
-	struct list in_space;
-	struct list dirty;  /* compile.dirty, or unlinked */
-	struct list slices; /* c_slice.in_service; also of a service that is not there (yet) */
-	struct space *space;
-	json_t *body;     /* NULL: only slices speak of it */
-	struct service s; /* borrows from body */
-	bool changed;     /* itself, not only its endpoints */
-	char key[];
-};
 
 struct c_slice {
 	struct map_node node; /* compile.slices, by "namespace/name" */
@@ -67,8 +52,8 @@ struct c_workload {
 struct compile {
 	struct compile_hooks hooks;
 	void *ctx;
-	struct map spaces, services, slices, places, workloads;
-	struct list dirty, slice_list;
+	struct map spaces, services, slices, places, workloads, routes;
+	struct list dirty, dirty_routes, slice_list;
 	bool places_changed;
 	size_t n_services;
 };
@@ -99,12 +84,35 @@ static void space_drop(struct compile *c, struct space *sp)
 
 /* --- services --- */
 
-static void service_dirty(struct compile *c, struct c_service *sv)
+/* Something of it is due at the flush: `changed`, `attached` or `moved`. */
+static void service_due(struct compile *c, struct c_service *sv)
 {
 	if (!list_empty(&sv->dirty))
 		return;
 	list_push(&c->dirty, &sv->dirty);
 	c->hooks.on_dirty(c->ctx);
+}
+
+/* Its endpoints may have changed. */
+static void service_dirty(struct compile *c, struct c_service *sv)
+{
+	sv->moved = true;
+	service_due(c, sv);
+}
+
+static void route_due(struct compile *c, struct c_route *route)
+{
+	if (!list_empty(&route->dirty))
+		return;
+	list_push(&c->dirty_routes, &route->dirty);
+	c->hooks.on_dirty(c->ctx);
+}
+
+/* It came, went or has other ports: routes that speak of it may be others. */
+static void refs_due(struct compile *c, struct c_service *sv)
+{
+	list_for_each (ref, &sv->refs, struct c_ref, in_service)
+		route_due(c, ref->route);
 }
 
 static struct c_service *service_get(struct compile *c, const char *ns, const char *name)
@@ -118,6 +126,7 @@ static struct c_service *service_get(struct compile *c, const char *ns, const ch
 		memcpy(sv->key, key, len);
 		list_init(&sv->dirty);
 		list_init(&sv->slices);
+		list_init(&sv->refs);
 		sv->space = space_get(c, ns);
 		list_push(&sv->space->services, &sv->in_space);
 		map_put(&c->services, &sv->node, str_make(sv->key, len));
@@ -128,7 +137,7 @@ static struct c_service *service_get(struct compile *c, const char *ns, const ch
 
 static void service_drop(struct compile *c, struct c_service *sv)
 {
-	if (sv->body || !list_empty(&sv->slices))
+	if (sv->body || !list_empty(&sv->slices) || !list_empty(&sv->refs))
 		return;
 	map_del(&c->services, &sv->node);
 	list_remove(&sv->dirty);
@@ -143,6 +152,8 @@ static void service_gone(struct compile *c, struct c_service *sv)
 		c->n_services--;
 		json_decref(sv->body);
 		sv->body = NULL;
+		pushed_unref(&sv->service);
+		refs_due(c, sv);
 		c->hooks.remove(c->ctx, PUSHED_MANIFEST, sv->key);
 		c->hooks.remove(c->ctx, PUSHED_ENDPOINTS, sv->key);
 		c->hooks.remove(c->ctx, PUSHED_SERVICE, sv->key);
@@ -167,6 +178,7 @@ static bool service_set(struct compile *c, const char *ns, const char *name, jso
 	sv->s = s;
 	sv->changed = true;
 	service_dirty(c, sv);
+	refs_due(c, sv);
 	return true;
 }
 
@@ -220,6 +232,122 @@ static bool slice_set(struct compile *c, const char *ns, const char *name, json_
 	return true;
 }
 
+/* --- routes --- */
+
+static struct c_ref *ref_get(struct compile *c, struct c_route *route, const char *name)
+{
+	struct c_service *sv = service_get(c, route->r.ns, name);
+	for (size_t i = 0; i < route->n_refs; i++)
+		if (route->refs[i].service == sv)
+			return &route->refs[i];
+	struct c_ref *ref = &route->refs[route->n_refs++];
+	*ref = (struct c_ref){.service = sv, .route = route};
+	return ref;
+}
+
+static size_t refs_max(const struct httproute *r)
+{
+	size_t i, n = r->parents_len;
+	json_t *rule;
+	json_array_foreach((json_t *)r->rules, i, rule) n += json_array_size(json_object_get(rule, "backendRefs"));
+	return n;
+}
+
+static void refs_make(struct compile *c, struct c_route *route)
+{
+	size_t i, k;
+	json_t *rule, *backend;
+	route->refs = mem_zalloc((refs_max(&route->r) + 1) * sizeof(*route->refs));
+	for (i = 0; i < route->r.parents_len; i++)
+		ref_get(c, route, route->r.parents[i].name)->parent = true;
+	json_array_foreach((json_t *)route->r.rules, i, rule)
+	{
+		json_array_foreach(json_object_get(rule, "backendRefs"), k, backend)
+		{
+			const char *name = json_string_value(json_object_get(backend, "name"));
+			if (name)
+				ref_get(c, route, name)->backend = true;
+		}
+	}
+	for (i = 0; i < route->n_refs; i++) /* they stay where they are from here on */
+		list_push(&route->refs[i].service->refs, &route->refs[i].in_service);
+}
+
+static void refs_drop(struct compile *c, struct c_ref *refs, size_t n)
+{
+	for (size_t i = 0; i < n; i++)
+		list_remove(&refs[i].in_service);
+	for (size_t i = 0; i < n; i++)
+		service_drop(c, refs[i].service);
+	mem_free(refs);
+}
+
+/* The manifests of its parents may be others. */
+static void parents_due(struct compile *c, const struct c_route *route)
+{
+	for (size_t i = 0; i < route->n_refs; i++)
+		if (route->refs[i].parent) {
+			route->refs[i].service->attached = true;
+			service_due(c, route->refs[i].service);
+		}
+}
+
+static void route_gone(struct compile *c, struct c_route *route)
+{
+	parents_due(c, route);
+	refs_drop(c, route->refs, route->n_refs);
+	list_remove(&route->dirty);
+	map_del(&c->routes, &route->node);
+	if (route->resource)
+		c->hooks.remove(c->ctx, PUSHED_ROUTE, route->key);
+	pushed_unref(&route->resource);
+	json_decref(route->body);
+	mem_free(route);
+}
+
+static struct c_route *route_get(struct compile *c, const char *ns, const char *name, bool make)
+{
+	char *key = mem_printf("%s/%s", ns, name);
+	struct map_node *n = map_get(&c->routes, str_of(key));
+	struct c_route *route = n ? CONTAINER_OF(n, struct c_route, node) : NULL;
+	if (!route && make) {
+		size_t len = strlen(key);
+		route = mem_zalloc(sizeof(*route) + len + 1);
+		memcpy(route->key, key, len);
+		list_init(&route->dirty);
+		map_put(&c->routes, &route->node, str_make(route->key, len));
+	}
+	mem_free(key);
+	return route;
+}
+
+static bool route_set(struct compile *c, const char *ns, const char *name, json_t *body, struct err *err)
+{
+	struct httproute r;
+	if (body && !httproute_read(body, &r, err))
+		return false;
+	struct c_route *route = route_get(c, ns, name, body != NULL);
+	if (!body) {
+		if (route)
+			route_gone(c, route);
+		return true;
+	}
+	struct c_ref *refs = route->refs;
+	size_t n_refs = route->n_refs;
+	parents_due(c, route);
+	json_incref(body);
+	json_decref(route->body);
+	route->body = body;
+	route->r = r;
+	route->refs = NULL;
+	route->n_refs = 0;
+	refs_make(c, route);
+	refs_drop(c, refs, n_refs); /* after the new ones, so that what both name is not dropped in between */
+	parents_due(c, route);
+	route_due(c, route);
+	return true;
+}
+
 bool compile_object(struct compile *c, const char *kind, const char *ns, const char *name, json_t *body,
 		    struct err *err)
 {
@@ -227,6 +355,8 @@ bool compile_object(struct compile *c, const char *kind, const char *ns, const c
 		return service_set(c, ns, name, body, err);
 	if (strcmp(kind, kind_endpointslice.name) == 0)
 		return slice_set(c, ns, name, body, err);
+	if (strcmp(kind, kind_httproute.name) == 0)
+		return route_set(c, ns, name, body, err);
 	return true;
 }
 
@@ -401,36 +531,76 @@ static void add_slices(struct compile *c, struct c_service *sv, struct pack_endp
 	}
 }
 
-static void flush_service(struct compile *c, struct c_service *sv)
+static void warn_left_out(struct compile *c, const struct c_service *sv, size_t n, const char *what)
 {
-	if (!sv->body)
+	if (n == 0)
 		return;
-	if (sv->changed) {
-		struct pushed *res = pack_service(&sv->s);
-		set_and_drop(c, pack_manifest(&sv->s, res));
-		set_and_drop(c, res);
-		sv->changed = false;
-	}
+	char *text =
+	    mem_printf("service %s: %zu %s are more than one service can have; they are left out", sv->key, n, what);
+	c->hooks.warn(c->ctx, text);
+	mem_free(text);
+}
+
+static void flush_endpoints(struct compile *c, struct c_service *sv)
+{
 	struct pack_endpoints *out = pack_endpoints_new(&sv->s);
 	add_selected(sv, out);
 	add_slices(c, sv, out);
 	size_t left_out;
 	set_and_drop(c, pack_endpoints_finish(&out, &left_out));
-	if (!left_out)
+	warn_left_out(c, sv, left_out, "endpoints");
+}
+
+/* Services first: routes and manifests go by their versions. */
+static void flush_services(struct compile *c)
+{
+	list_for_each (sv, &c->dirty, struct c_service, dirty) {
+		if (!sv->body || !sv->changed)
+			continue;
+		sv->changed = false;
+		sv->attached = true;
+		pushed_unref(&sv->service);
+		sv->service = pack_service(&sv->s);
+		c->hooks.set(c->ctx, sv->service);
+	}
+}
+
+static void flush_routes(struct compile *c)
+{
+	while (!list_empty(&c->dirty_routes)) {
+		struct c_route *route = list_first(&c->dirty_routes, struct c_route, dirty);
+		list_remove(&route->dirty);
+		/* Even when the route is the same: what it leads to may have another version. */
+		if (route_pack(route))
+			c->hooks.set(c->ctx, route->resource);
+		parents_due(c, route);
+	}
+}
+
+static void flush_rest(struct compile *c, struct c_service *sv)
+{
+	bool attached = sv->attached, moved = sv->moved;
+	sv->attached = sv->moved = false;
+	if (!sv->body)
 		return;
-	char *text = mem_printf("service %s: %zu endpoints are more than one service can have; they are left out",
-				sv->key, left_out);
-	c->hooks.warn(c->ctx, text);
-	mem_free(text);
+	if (attached) {
+		size_t left_out;
+		set_and_drop(c, route_manifest(sv, &left_out));
+		warn_left_out(c, sv, left_out, "routes");
+	}
+	if (moved)
+		flush_endpoints(c, sv);
 }
 
 void compile_flush(struct compile *c)
 {
 	flush_places(c);
+	flush_services(c);
+	flush_routes(c);
 	while (!list_empty(&c->dirty)) {
 		struct c_service *sv = list_first(&c->dirty, struct c_service, dirty);
 		list_remove(&sv->dirty);
-		flush_service(c, sv);
+		flush_rest(c, sv);
 	}
 }
 
@@ -452,7 +622,9 @@ struct compile *compile_new(const struct compile_hooks *hooks, void *ctx)
 	map_init(&c->slices);
 	map_init(&c->places);
 	map_init(&c->workloads);
+	map_init(&c->routes);
 	list_init(&c->dirty);
+	list_init(&c->dirty_routes);
 	list_init(&c->slice_list);
 	return c;
 }
@@ -473,6 +645,8 @@ void compile_free(struct compile **cp)
 		return;
 	c->hooks.remove = quiet_remove;
 	c->hooks.on_dirty = quiet_dirty;
+	map_for_each (it, &c->routes)
+		route_gone(c, CONTAINER_OF(it, struct c_route, node));
 	map_for_each (it, &c->slices)
 		slice_forget(c, CONTAINER_OF(it, struct c_slice, node));
 	map_for_each (it, &c->services)
@@ -483,6 +657,7 @@ void compile_free(struct compile **cp)
 	MUST(c->spaces.len == 0 && c->places.len == 0);
 	map_done(&c->spaces);
 	map_done(&c->services);
+	map_done(&c->routes);
 	map_done(&c->slices);
 	map_done(&c->places);
 	map_done(&c->workloads);

@@ -3,6 +3,7 @@
 #include "control/compile_pack.h"
 
 #include "control/push.h"
+#include "lib/arena.h"
 #include "lib/mem.h"
 
 #include <stdio.h>
@@ -62,18 +63,136 @@ struct pushed *pack_service(const struct service *s)
 	return finish(PUSHED_SERVICE, NULL, service_key(s, key), s->vips, s->vips_len, &m.base);
 }
 
-struct pushed *pack_manifest(const struct service *s, const struct pushed *service)
+struct pushed *pack_manifest(const struct service *s, const struct pushed *const *entries, size_t n)
 {
 	Weft__V1__Manifest m = WEFT__V1__MANIFEST__INIT;
-	Weft__V1__ManifestEntry e = WEFT__V1__MANIFEST_ENTRY__INIT, *list[] = {&e};
+	Weft__V1__ManifestEntry *v = mem_alloc((n + 1) * sizeof(*v)), **list = mem_alloc((n + 1) * sizeof(*list));
 	char key[KEY_MAX];
 	m.service = (char *)service_key(s, key);
-	e.type_url = (char *)pushed_type_url(PUSHED_SERVICE);
-	e.name = key;
-	e.version = (char *)service->version;
-	m.n_entries = 1;
+	for (size_t i = 0; i < n; i++) {
+		v[i] = (Weft__V1__ManifestEntry)WEFT__V1__MANIFEST_ENTRY__INIT;
+		v[i].type_url = (char *)pushed_type_url(entries[i]->type);
+		v[i].name = (char *)entries[i]->name;
+		v[i].version = (char *)entries[i]->version;
+		list[i] = &v[i];
+	}
+	m.n_entries = n;
 	m.entries = list;
-	return finish(PUSHED_MANIFEST, NULL, key, s->vips, s->vips_len, &m.base);
+	struct pushed *res = finish(PUSHED_MANIFEST, NULL, key, s->vips, s->vips_len, &m.base);
+	mem_free(v);
+	mem_free(list);
+	return res;
+}
+
+/* --- routes --- */
+
+struct route_packer {
+	struct arena arena; /* no cap: the store bounds an object */
+	const struct httproute *r;
+	const struct service *(*find)(const void *ctx, const char *name);
+	const void *ctx;
+};
+
+static void *take(struct route_packer *p, size_t n)
+{
+	void *v = arena_alloc(&p->arena, n ? n : 1);
+	MUST(v != NULL);
+	return memset(v, 0, n);
+}
+
+static char *full_name(struct route_packer *p, const char *name)
+{
+	struct str s = arena_printf(&p->arena, "%s/%s", p->r->ns, name);
+	MUST(s.p != NULL);
+	return (char *)s.p;
+}
+
+/* A string field of a normalised object; "" when it is not there. */
+static char *text_of(const json_t *o, const char *field)
+{
+	const char *v = json_string_value(json_object_get(o, field));
+	return (char *)(v ? v : "");
+}
+
+static Weft__V1__RouteField **pack_fields(struct route_packer *p, const json_t *list, size_t *ret_n)
+{
+	size_t n = *ret_n = json_array_size(list);
+	Weft__V1__RouteField **v = take(p, n * sizeof(*v)), *f = take(p, n * sizeof(*f));
+	for (size_t i = 0; i < n; i++) {
+		f[i] = (Weft__V1__RouteField)WEFT__V1__ROUTE_FIELD__INIT;
+		f[i].name = text_of(json_array_get(list, i), "name");
+		f[i].value = text_of(json_array_get(list, i), "value");
+		v[i] = &f[i];
+	}
+	return v;
+}
+
+static Weft__V1__RouteMatch *pack_match(struct route_packer *p, const json_t *in)
+{
+	Weft__V1__RouteMatch *m = take(p, sizeof(*m));
+	const json_t *path = json_object_get(in, "path");
+	*m = (Weft__V1__RouteMatch)WEFT__V1__ROUTE_MATCH__INIT;
+	m->path_type = strcmp(text_of(path, "type"), "Exact") == 0 ? WEFT__V1__ROUTE_MATCH__PATH_TYPE__EXACT
+								   : WEFT__V1__ROUTE_MATCH__PATH_TYPE__PREFIX;
+	m->path = text_of(path, "value");
+	m->method = text_of(in, "method");
+	m->headers = pack_fields(p, json_object_get(in, "headers"), &m->n_headers);
+	m->query = pack_fields(p, json_object_get(in, "queryParams"), &m->n_query);
+	return m;
+}
+
+static Weft__V1__RouteBackend *pack_backend(struct route_packer *p, const json_t *in)
+{
+	Weft__V1__RouteBackend *b = take(p, sizeof(*b));
+	const char *name = text_of(in, "name");
+	*b = (Weft__V1__RouteBackend)WEFT__V1__ROUTE_BACKEND__INIT;
+	b->service = full_name(p, name);
+	b->port = (uint32_t)json_integer_value(json_object_get(in, "port"));
+	b->weight = (uint32_t)json_integer_value(json_object_get(in, "weight"));
+	b->missing = !httproute_resolve(in, p->find(p->ctx, name), NULL);
+	return b;
+}
+
+static Weft__V1__RouteRule *pack_rule(struct route_packer *p, const json_t *in)
+{
+	Weft__V1__RouteRule *r = take(p, sizeof(*r));
+	const json_t *matches = json_object_get(in, "matches"), *backends = json_object_get(in, "backendRefs");
+	*r = (Weft__V1__RouteRule)WEFT__V1__ROUTE_RULE__INIT;
+	r->n_matches = json_array_size(matches);
+	r->matches = take(p, r->n_matches * sizeof(*r->matches));
+	for (size_t i = 0; i < r->n_matches; i++)
+		r->matches[i] = pack_match(p, json_array_get(matches, i));
+	r->n_backends = json_array_size(backends);
+	r->backends = take(p, r->n_backends * sizeof(*r->backends));
+	for (size_t i = 0; i < r->n_backends; i++)
+		r->backends[i] = pack_backend(p, json_array_get(backends, i));
+	return r;
+}
+
+struct pushed *pack_route(const struct httproute *r, const struct pack_parent *parents, size_t n_parents,
+			  const struct service *(*find)(const void *ctx, const char *name), const void *ctx)
+{
+	struct route_packer p = {.r = r, .find = find, .ctx = ctx};
+	Weft__V1__Route m = WEFT__V1__ROUTE__INIT;
+	arena_init(&p.arena, SIZE_MAX);
+	m.name = (char *)r->name;
+	m.namespace_ = (char *)r->ns;
+	m.created = r->created;
+	m.n_parents = n_parents;
+	m.parents = take(&p, n_parents * sizeof(*m.parents));
+	for (size_t i = 0; i < n_parents; i++) {
+		m.parents[i] = take(&p, sizeof(*m.parents[i]));
+		*m.parents[i] = (Weft__V1__RouteParent)WEFT__V1__ROUTE_PARENT__INIT;
+		m.parents[i]->service = full_name(&p, parents[i].service);
+		m.parents[i]->port = parents[i].port;
+	}
+	m.n_rules = json_array_size(r->rules);
+	m.rules = take(&p, m.n_rules * sizeof(*m.rules));
+	for (size_t i = 0; i < m.n_rules; i++)
+		m.rules[i] = pack_rule(&p, json_array_get(r->rules, i));
+	struct pushed *res = finish(PUSHED_ROUTE, NULL, full_name(&p, r->name), NULL, 0, &m.base);
+	arena_done(&p.arena);
+	return res;
 }
 
 /* --- workload and self --- */

@@ -7,10 +7,20 @@
 #include "control/compile.h"
 #include "control/kind.h"
 #include "control/kind_endpointslice.h"
+#include "control/kind_httproute.h"
 #include "control/kind_service.h"
 
 struct pushed *pack_service(const struct service *s);
-struct pushed *pack_manifest(const struct service *s, const struct pushed *service);
+/* Of what belongs together: the service's own resource, routes, services that they lead to; in the order of type and name. */
+struct pushed *pack_manifest(const struct service *s, const struct pushed *const *entries, size_t n);
+
+struct pack_parent {
+	const char *service; /* its name, in the route's namespace */
+	uint16_t port;       /* 0: all */
+};
+/* find: the service of a name in the route's namespace; NULL: there is none. */
+struct pushed *pack_route(const struct httproute *r, const struct pack_parent *parents, size_t n_parents,
+			  const struct service *(*find)(const void *ctx, const char *name), const void *ctx);
 struct pushed *pack_workload(const struct registry_workload *w);
 struct pushed *pack_self(const struct registry_workload *w);
 struct pushed *pack_mesh(const char *trust_domain, const struct cidr *cidrs, size_t n_cidrs, const struct str *roots,

@@ -21,6 +21,8 @@ struct kind {
 	const char *const *fields;
 	/* Checks `in` (whole object) and adds the normalised fields to `out`, which has apiVersion, kind and metadata. */
 	bool (*check)(const json_t *in, json_t *out, struct err *err);
+	/* What weftd says of an object (its `status`), from what the store has now; NULL: nothing. A new reference. */
+	json_t *(*status)(struct store *s, const json_t *object);
 	store_admit_fn *admit; /* NULL: nothing to complete within the store's transaction */
 	/* `weft get`: headings (NULL-terminated) behind NAMESPACE and NAME; the first `columns_short` without -o wide. */
 	const char *const *columns;
@@ -28,7 +30,7 @@ struct kind {
 	void (*cell)(const json_t *object, size_t column, char *out, size_t out_size);
 };
 
-extern const struct kind kind_service, kind_endpointslice;
+extern const struct kind kind_service, kind_endpointslice, kind_httproute;
 
 /* NULL and err: "not supported yet" for a known name of the future, else "unknown kind" with the nearest name. By kind,
  * plural or short name, any case. */

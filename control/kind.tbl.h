@@ -3,7 +3,7 @@
  * KIND(symbol of the const struct kind)          KIND_LATER("Name", "plural") */
 KIND(kind_service)
 KIND(kind_endpointslice)
-KIND_LATER("HTTPRoute", "httproutes")
+KIND(kind_httproute)
 KIND_LATER("GRPCRoute", "grpcroutes")
 KIND_LATER("TCPRoute", "tcproutes")
 KIND_LATER("TLSRoute", "tlsroutes")

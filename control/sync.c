@@ -14,7 +14,7 @@ struct sync {
 	bool behind;
 };
 
-static const struct kind *const kinds[] = {&kind_service, &kind_endpointslice};
+static const struct kind *const kinds[] = {&kind_service, &kind_endpointslice, &kind_httproute};
 
 static void take(struct sync *s, const char *kind, const char *ns, const char *name, json_t *body)
 {

@@ -170,7 +170,7 @@ REFUSED = {
     "port": (SERVICE.replace("port: 80,", "port: 70000,"),
              "refused.yaml: Service shop/orders: spec.ports[0].port: 70000 is not a port (1 to 65535)"),
     "field": (SERVICE.replace("selector", "selectr"), 'refused.yaml: Service shop/orders: spec.selectr: unknown field; did you mean "selector"?'),
-    "kind": (SERVICE.replace("Service", "HTTPRoute"), "HTTPRoute shop/orders: kind HTTPRoute is not supported yet"),
+    "kind": (SERVICE.replace("Service", "GRPCRoute"), "GRPCRoute shop/orders: kind GRPCRoute is not supported yet"),
     "nonsense": (SERVICE.replace("Service", "Sevrice"), 'unknown kind "Sevrice"; did you mean Service?'),
     "alias": ("a: &a [x, x]\nb: &b [*a, *a]\nc: &c [*b, *b]\n", "refused.yaml:2:8: aliases"),
     "depth": ("a: " + "[" * 100000, "nested deeper than 64"),

@@ -228,8 +228,8 @@ START_TEST(wrong_calls_are_refused)
 	ck_assert_uint_eq(call("POST", "/v1/apply", "[]"), 400);
 	ck_assert_uint_eq(call("POST", "/v1/apply", "{\"object\":[]}"), 400);
 	ck_assert_uint_eq(call("POST", "/v1/apply", "{\"objects\":[3]}"), 400);
-	ck_assert_uint_eq(call("GET", "/v1/objects/httproutes", ""), 400);
-	ck_assert_str_eq(error_text(), "kind HTTPRoute is not supported yet");
+	ck_assert_uint_eq(call("GET", "/v1/objects/grpcroutes", ""), 400);
+	ck_assert_str_eq(error_text(), "kind GRPCRoute is not supported yet");
 	ck_assert_uint_eq(call("GET", "/v1/objects/services?namespace=%2e", ""), 400);
 	ck_assert_uint_eq(call("GET", "/v1/objects/services?limit=3", ""), 400);
 }

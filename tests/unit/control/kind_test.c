@@ -80,8 +80,8 @@ END_TEST
 
 START_TEST(kinds_of_the_future_are_refused_by_name)
 {
-	refused("apiVersion: gateway.networking.k8s.io/v1\nkind: HTTPRoute\nmetadata: {name: r, namespace: shop}\n",
-		"HTTPRoute shop/r: kind HTTPRoute is not supported yet");
+	refused("apiVersion: gateway.networking.k8s.io/v1\nkind: GRPCRoute\nmetadata: {name: r, namespace: shop}\n",
+		"GRPCRoute shop/r: kind GRPCRoute is not supported yet");
 	ck_assert_int_eq(err.code, ERR_UNSUPPORTED);
 	refused("apiVersion: v1\nkind: Servce\nmetadata: {name: r}\n",
 		"Servce default/r: unknown kind \"Servce\"; did you mean Service?");
@@ -243,7 +243,7 @@ START_TEST(kinds_are_found_by_every_name)
 	ck_assert_ptr_eq(kind_find("svc", &err), &kind_service);
 	ck_assert_ptr_eq(kind_find("Services", &err), &kind_service);
 	ck_assert_ptr_eq(kind_find("endpointslice", &err), &kind_endpointslice);
-	ck_assert_ptr_null(kind_find("httproutes", &err));
+	ck_assert_ptr_null(kind_find("grpcroutes", &err));
 	ck_assert_int_eq(err.code, ERR_UNSUPPORTED);
 }
 END_TEST

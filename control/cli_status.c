@@ -64,6 +64,17 @@ static size_t print_refused(const json_t *resources)
 	return n;
 }
 
+/* Objects that are not as they should be: what is not true of them. */
+static void print_conditions(const json_t *conditions)
+{
+	size_t i;
+	json_t *c;
+
+	json_array_foreach((json_t *)(uintptr_t)conditions, i, c)
+	    printf("%s%s%s %s/%s: %s: %s%s\n", i ? "" : "\n", cli_red(), text_of(c, "kind"), text_of(c, "namespace"),
+		   text_of(c, "name"), text_of(c, "reason"), text_of(c, "message"), cli_plain());
+}
+
 static void print_status(const json_t *s)
 {
 	const char *kind;
@@ -76,6 +87,7 @@ static void print_status(const json_t *s)
 	    printf(" %s %lld", kind, (long long)json_integer_value(n));
 	printf("\n");
 	print_proxies(json_object_get(s, "proxies"));
+	print_conditions(json_object_get(s, "conditions"));
 	print_refused(json_object_get(s, "resources"));
 }
 

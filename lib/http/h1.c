@@ -402,7 +402,8 @@ static void close_stream(struct http_stream *base)
 	struct h1_stream *st = stream_of(base);
 	struct h1 *s = h1_of(st);
 	if (s && !s->dead && !s->over) {
-		/* an upgrade that was just declined: its request has ended, though the owner has not heard so yet */
+		/* an upgrade that was just declined, or a request without a body that was answered from within on_head: it
+		 * has ended, though the owner has not heard so yet */
 		bool declined = st->rx == RX_BODY && st->body.framing == FRAMING_NONE;
 		bool whole = (st->rx == RX_DONE || declined) && (st->tx == TX_DONE || st->tx == TX_DROP);
 		bool keep = s->role == HTTP_SERVER ? st->keep : !s->no_reuse;

@@ -33,8 +33,11 @@ bool api_describe(struct call *c)
 	if (!f.answer)
 		return err_set(c->err, ERR_NOT_FOUND, "%s %s/%s: there is no such object", kind->name, c->args[1],
 			       c->args[2]);
+	json_t *object = json_object_get(f.answer, "object");
+	if (kind->status)
+		json_object_set_new(object, "status", kind->status(c->cfg->store, object));
 	json_t *services = json_object();
-	reach_add(services, kind->name, c->args[1], c->args[2], json_object_get(f.answer, "object"));
+	reach_add(services, kind->name, c->args[1], c->args[2], object);
 	json_t *known =
 	    c->cfg->reach ? c->cfg->reach(c->cfg->ctx, services) : json_pack("{s:[], s:[]}", "endpoints", "resources");
 	json_object_update(f.answer, known);

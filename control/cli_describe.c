@@ -146,10 +146,8 @@ static void print_holders(const json_t *resources)
 		cli_table_print(&t);
 }
 
-static void print_conditions(const json_t *conditions)
+static void add_conditions(struct cli_table *t, const json_t *conditions)
 {
-	static const char *const heads[] = {"  TYPE", "STATUS", "REASON", "MESSAGE"};
-	struct cli_table t = {.heads = heads, .columns = ARRAY_LEN(heads)};
 	size_t i;
 	json_t *o;
 
@@ -158,8 +156,20 @@ static void print_conditions(const json_t *conditions)
 		char type[120];
 		snprintf(type, sizeof(type), "  %s", text_of(o, "type"));
 		const char *cells[] = {type, text_of(o, "status"), text_of(o, "reason"), text_of(o, "message")};
-		cli_table_row(&t, cells);
+		cli_table_row(t, cells);
 	}
+}
+
+/* Of the object, or of each parent that a route is attached to. */
+static void print_conditions(const json_t *status)
+{
+	static const char *const heads[] = {"  TYPE", "STATUS", "REASON", "MESSAGE"};
+	struct cli_table t = {.heads = heads, .columns = ARRAY_LEN(heads)};
+	const json_t *parents = json_object_get(status, "parents");
+
+	add_conditions(&t, json_object_get(status, "conditions"));
+	for (size_t i = 0; i < json_array_size(parents); i++)
+		add_conditions(&t, json_object_get(json_array_get(parents, i), "conditions"));
 	if (!t.rows)
 		return;
 	printf("Conditions:\n");
@@ -185,7 +195,7 @@ static void print_all(const struct kind *kind, const json_t *d)
 	print_spec(kind, object);
 	print_endpoints(json_object_get(d, "endpoints"));
 	print_holders(json_object_get(d, "resources"));
-	print_conditions(json_object_get(json_object_get(object, "status"), "conditions"));
+	print_conditions(json_object_get(object, "status"));
 }
 
 enum cli_exit cli_describe(struct cli *c, struct err *err)

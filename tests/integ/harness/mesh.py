@@ -58,6 +58,7 @@ class Workload:
     def start(self, ready=True, proxy_args=(), command=None):
         """weft-capture exec -- weft-proxy. ready: waits for /ready."""
         m = self.mesh
+        m.open_path()
         argv = [m.bin("weft-capture"), "exec", "--name", self.name, "--namespace", self.ns, *m.capture_args()]
         if self.labels:
             argv += ["--labels", ",".join(f"{k}={v}" for k, v in self.labels.items())]
@@ -148,7 +149,10 @@ class _Base:
         self.workloads = {}
         for d in (self.run_dir, self.state_dir):
             d.mkdir(mode=0o755)
-        # The proxy is UID 4800: it must be able to walk there.
+        self.open_path()
+
+    def open_path(self):
+        """The proxy is UID 4800: it must be able to walk there. Before each start: another pytest of root's closes the shared parent."""
         for d in [self.tmp, *self.tmp.parents]:
             with contextlib.suppress(PermissionError):
                 if not d.stat().st_mode & 0o001:

@@ -11,7 +11,7 @@
 #include "lib/map.h"
 #include "lib/mem.h"
 #include "lib/proto/weft.pb-c.h"
-#include "proxy/route.h"
+#include "proxy/snapshot_route.h"
 #include "proxy/snapshot_build.h"
 
 #define KEY_MAX (1 + RESOURCE_NAME_MAX)

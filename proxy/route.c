@@ -2,28 +2,6 @@
 /* route.c: asks a table. A path is compared as it was sent: no decoding, no "..", as upstream gets it too. */
 #include "proxy/route.h"
 
-#include "proxy/snapshot_build.h"
-
-struct route_table *route_table_ref(struct route_table *t)
-{
-	MUST(__atomic_fetch_add(&t->refs, 1, __ATOMIC_RELAXED) > 0);
-	return t;
-}
-
-void route_table_unref(struct route_table **tp)
-{
-	struct route_table *t = *tp;
-	*tp = NULL;
-	if (!t || __atomic_fetch_sub(&t->refs, 1, __ATOMIC_ACQ_REL) != 1)
-		return;
-	for (size_t i = 0; i < t->n_backends; i++)
-		service_unref(&t->backends[i]);
-	struct arena arena = t->arena; /* the table lies in it */
-	arena_done(&arena);
-}
-
-/* --- one match --- */
-
 /* "/foo" matches /foo, /foo/ and /foo/bar, not /foobar. */
 static bool path_matches(const struct route_match *r, struct str path)
 {
@@ -133,12 +111,4 @@ enum reason route_pick(const struct route_table *t, uint16_t port, const struct 
 		return ret->backend && ret->backend->port ? REASON_NONE : REASON_NO_BACKEND;
 	}
 	return any ? REASON_NO_ROUTE : REASON_NONE;
-}
-
-bool route_has_port(const struct route_table *t, uint16_t port)
-{
-	for (size_t i = 0; t && i < t->n_matches; i++)
-		if (!t->matches[i].port || t->matches[i].port == port)
-			return true;
-	return false;
 }

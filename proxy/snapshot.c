@@ -5,7 +5,7 @@
 #include "proxy/snapshot_build.h"
 
 #include "lib/mem.h"
-#include "proxy/route.h"
+#include "proxy/snapshot_route.h"
 
 #include <stdlib.h>
 

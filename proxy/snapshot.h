@@ -47,7 +47,7 @@ static inline struct endpoint_set *service_port_endpoints(const struct service_p
 	return dialled->len == 16 ? p->endpoints6 : p->endpoints;
 }
 
-struct route_table; /* route.h */
+struct route_table; /* snapshot_route.h */
 
 struct service { /* immutable, counted; endpoints of a changed set make a new service struct */
 	unsigned refs;

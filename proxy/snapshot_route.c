@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* route_build.c: makes the table of a service out of the Route resources attached to it. The order is that of the Gateway API:
+/* snapshot_route.c: makes the table of a service out of the Route resources attached to it. The order is that of the Gateway API:
  * the whole path, the longest prefix, a method, most headers, most parameters of the query, the oldest route, its name, the
  * order within the route. */
-#include "proxy/route.h"
+#include "proxy/snapshot_route.h"
 
 #include "lib/mem.h"
 #include "proxy/snapshot_build.h"
@@ -161,4 +161,32 @@ struct route_table *route_table_new(const char *service, const struct route_part
 	mem_free(t->matches);
 	t->matches = v;
 	return t;
+}
+
+struct route_table *route_table_ref(struct route_table *t)
+{
+	MUST(__atomic_fetch_add(&t->refs, 1, __ATOMIC_RELAXED) > 0);
+	return t;
+}
+
+void route_table_unref(struct route_table **tp)
+{
+	struct route_table *t = *tp;
+	*tp = NULL;
+	if (!t || __atomic_fetch_sub(&t->refs, 1, __ATOMIC_ACQ_REL) != 1)
+		return;
+	for (size_t i = 0; i < t->n_backends; i++)
+		service_unref(&t->backends[i]);
+	struct arena arena = t->arena; /* the table lies in it */
+	arena_done(&arena);
+}
+
+/* --- one match --- */
+
+bool route_has_port(const struct route_table *t, uint16_t port)
+{
+	for (size_t i = 0; t && i < t->n_matches; i++)
+		if (!t->matches[i].port || t->matches[i].port == port)
+			return true;
+	return false;
 }

@@ -101,8 +101,13 @@ static void start(struct sim *s, unsigned number, char **argv, const char *token
 	};
 	s->config = config_new(loop);
 	s->identity = identity_new();
-	struct link_cfg cfg = {.loop = loop, .options = &s->options, .config = s->config, .identity = s->identity, .mark = mark_new(NULL),
-			       .on_credential = on_credential, .ctx = s};
+	struct link_cfg cfg = {.loop = loop,
+			       .options = &s->options,
+			       .config = s->config,
+			       .identity = s->identity,
+			       .mark = mark_new(NULL),
+			       .on_credential = on_credential,
+			       .ctx = s};
 	s->link = link_new(&cfg, &err);
 	if (s->link == NULL) {
 		fprintf(stderr, "swarm: %s\n", err.text);
@@ -121,7 +126,8 @@ int main(int argc, char **argv)
 	struct addr follow;
 	struct err err;
 	FILE *f = argc >= 6 ? fopen(argv[4], "re") : NULL;
-	if (f == NULL || fgets(token, sizeof(token), f) == NULL || (count = (unsigned)atoi(argv[1])) == 0 || count > COUNT_MAX) {
+	if (f == NULL || fgets(token, sizeof(token), f) == NULL || (count = (unsigned)atoi(argv[1])) == 0 ||
+	    count > COUNT_MAX) {
 		fprintf(stderr, "usage: swarm COUNT FIRST CONTROL TOKEN-FILE LABEL [FOLLOW-IP:PORT]\n");
 		return 2;
 	}

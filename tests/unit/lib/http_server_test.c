@@ -358,7 +358,8 @@ END_TEST
 
 START_TEST(at_the_limit_idle_connections_give_way_and_busy_ones_stay)
 {
-	static const char ask[] = "GET / HTTP/1.1\r\nHost: a\r\n\r\n", keep[] = "GET /never HTTP/1.1\r\nHost: a\r\n\r\n";
+	static const char ask[] = "GET / HTTP/1.1\r\nHost: a\r\n\r\n",
+			  keep[] = "GET /never HTTP/1.1\r\nHost: a\r\n\r\n";
 	char got[8];
 	start(2);
 	int a = dial_raw(), b = dial_raw(), c = dial_raw();

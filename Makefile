@@ -63,7 +63,7 @@ programs += $(if $(wildcard bpf/main_capture.c),$(B)/bin/weft-capture)
 
 .DELETE_ON_ERROR:
 .SECONDARY:
-.PHONY: all help deps test unit integ lint format docs demo bench fuzz fuzz-replay install uninstall clean compile_commands.json
+.PHONY: all help deps test unit integ lint format docs e2e-api demo bench fuzz fuzz-replay install uninstall clean compile_commands.json
 
 all: $(programs) ## build the four programs into build/plain/bin (SAN=asan, SAN=tsan, DEBUG=1: other variants)
 
@@ -221,8 +221,14 @@ $(B)/bin/swarm: $(B)/obj/tests/bench/swarm.o $(B)/libproxy.a $(B)/libweft.a
 $(B)/bin/relay: $(B)/obj/tests/bench/relay.o $(B)/libweft.a
 	$(call link,$(libs_base) -lpthread)
 
-docs: $(B)/bin/weft ## docs/cli.md, made of the rows of commands
+docs: $(B)/bin/weft ## docs/cli.md and docs/openapi.json, made of the rows of commands and calls
 	$(Q)$(B)/bin/weft help markdown > docs/cli.md
+	$(Q)$(PYTHON) tests/doc/openapi.py > docs/openapi.json
+
+# schemathesis is in no Debian package: it comes from PyPI into a folder of its own, for this target only.
+e2e-api: $(B)/bin/weftd $(B)/bin/weft ## weftd's API under schemathesis, by docs/openapi.json (needs PyPI)
+	$(Q)test -x build/e2e/bin/schemathesis || { $(PYTHON) -m venv build/e2e && build/e2e/bin/pip install -q 'schemathesis>=4,<5'; }
+	$(Q)PATH=build/e2e/bin:$$PATH $(PYTHON) tests/doc/fuzz_api.py $(B)/bin
 
 format: ## rewrite the sources with clang-format
 	git ls-files --cached --others --exclude-standard '*.c' '*.h' | grep -v '\.tbl\.h$$' | xargs clang-format -i

@@ -18,6 +18,8 @@ CLI(history, "history", "[REVISION | KIND NAME]", CLI_NS | CLI_HISTORY | CLI_STA
 CLI(rollback, "rollback", "REVISION [KIND NAME]", CLI_NS | CLI_DRY_RUN,
     "put objects back as they were after REVISION, all or one, in one transaction; that is a new revision", "weft rollback 11 --dry-run\nweft rollback 11 service orders -n shop")
 CLI(status, "status", "", CLI_STATUS_OUTPUT, "how the mesh is: revision, proxies, what each applied or refused", "weft status -o json")
+CLI(check, "check", "", CLI_STATUS_OUTPUT | CLI_CHECK,
+    "look for what is wrong: configuration, control plane, certificates, clocks, versions, proxies, this machine", "weft check\nweft check -o json")
 CLI(config_dump, "config dump", "[NAME]", CLI_NS | CLI_SOCKET,
     "print the configuration that a proxy on this machine has", "weft config dump orders-1 -n shop\nweft config dump --socket /run/weft/shop-orders-1/admin.sock")
 CLI(config_render, "config render", "-f FILE...", CLI_FILE | CLI_NS | CLI_RENDER,

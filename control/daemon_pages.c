@@ -5,6 +5,9 @@
 #include "lib/mem.h"
 #include "lib/metric.h"
 
+#include <openssl/x509.h>
+#include <time.h>
+
 /* --- status --- */
 
 /* The row of this workload among the proxies that are connected, or a new one. */
@@ -39,6 +42,25 @@ static void add_workload(const struct daemon *d, json_t *row, const struct regis
 	json_object_set_new(row, "lease_ms", json_integer(w->until_ms > now ? (json_int_t)(w->until_ms - now) : 0));
 }
 
+/* Seconds since 1970. */
+static int64_t expiry_of(struct str der)
+{
+	const unsigned char *at = (const unsigned char *)der.p;
+	X509 *x = d2i_X509(NULL, &at, (long)der.len);
+	struct tm tm;
+	int64_t end = x && ASN1_TIME_to_tm(X509_get0_notAfter(x), &tm) == 1 ? (int64_t)timegm(&tm) : 0;
+	X509_free(x);
+	return end;
+}
+
+static json_t *certificates_json(const struct daemon *d)
+{
+	return json_pack("[{s:s, s:I}, {s:s, s:I}, {s:s, s:I}]", "name", "root", "notAfter",
+			 (json_int_t)expiry_of(ca_root_der(d->ca)), "name", "issuer", "notAfter",
+			 (json_int_t)expiry_of(ca_issuer_der(d->ca)), "name", "weftd", "notAfter",
+			 (json_int_t)credential_not_after(d->credential));
+}
+
 json_t *daemon_status(void *ctx)
 {
 	const struct daemon *d = ctx;
@@ -50,6 +72,7 @@ json_t *daemon_status(void *ctx)
 	for (const struct registry_workload *w = registry_next(d->registry, NULL); w; w = registry_next(d->registry, w))
 		add_workload(d, proxy_row(by_name, proxies, w->key), w);
 	json_decref(by_name);
+	json_object_set_new(status, "certificates", certificates_json(d));
 	json_object_set_new(status, "workloads",
 			    json_pack("{s:I, s:I}", "registered", (json_int_t)registry_count(d->registry), "guarded",
 				      (json_int_t)registry_guarded(d->registry)));

@@ -148,3 +148,23 @@ def test_a_weftd_that_did_not_run_ends_no_lease(net, tmp_path):
             wait_until(lambda: "lease_expired" in mesh.weftd.output() or "workload_gone" in mesh.weftd.output(), 10, "the end of the lease")
         finally:
             orders.close()
+
+
+def test_a_sidecar_is_dumped_checked_and_waited_for(mesh, net):
+    """A real one: config dump by its name, check of its socket, wait until it has applied what it holds."""
+    orders = mesh.workload(net.host("orders"), "orders-1", sa="orders", labels={"app": "orders"}, ports="8080/http")
+    orders.start(ready=False)
+    mesh.apply(SERVICE % 80)
+    orders.wait_ready()
+    run = ["--run-dir", str(mesh.run_dir)]
+    dump = json.loads(mesh.weft("config", "dump", "orders-1", "-n", "shop", *run).stdout)
+    assert dump == json.loads(mesh.weft("config", "dump", "--socket", orders.admin_socket()).stdout)
+    assert "weft.test" in json.dumps(dump)
+    report = json.loads(mesh.weft("check", "-o", "json", *run).stdout)
+    lines = {line["description"]: line["result"] for c in report["categories"] for line in c["checks"]}
+    for part in ("all 1 proxies are connected", "every proxy has applied what it was sent", "every proxy is of weftd's version",
+                 "no workload is kept beyond its lease", "1 proxy of this machine answers"):
+        assert lines.get(part) == "success", (part, lines)
+    assert wait(mesh).stdout.startswith("applied by every proxy")
+    orders.capture.popen.kill()
+    wait_until(lambda: "registered but not connected: shop/orders-1" in mesh.weft("check", check=False).stdout, 10, "its absence in words")

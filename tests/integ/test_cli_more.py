@@ -198,6 +198,110 @@ def test_wait_says_when_nobody_holds_it(mesh):
     assert gone.returncode == 1 and "there is no such object" in gone.stderr
 
 
+# --- check ---
+
+
+def check(m, *args, env=None, config=True):
+    """(exit code, {description: result}) of the JSON, which is what linkerd's check prints."""
+    done = m.run("check", "-o", "json", *args, env=env, config=config)
+    report = json.loads(done.stdout)
+    assert set(report) == {"success", "categories"} and report["success"] == (done.returncode == 0)
+    for c in report["categories"]:
+        assert set(c) == {"categoryName", "checks"}
+        for line in c["checks"]:
+            assert set(line) - {"hint"} == {"description", "result"} and line["result"] in ("success", "warning", "error")
+            assert line["result"] == "success" or "hint" in line
+    return done.returncode, {line["description"]: line["result"] for c in report["categories"] for line in c["checks"]}
+
+
+def test_check_of_a_mesh_that_is_well(mesh):
+    code, lines = check(mesh)
+    assert code == 0 and set(lines.values()) <= {"success", "warning"}
+    text = " ".join(lines)
+    for part in ("only its owner can read it", "weftd answers at https://127.0.0.1", "of one version", "clocks of this machine and of weftd agree",
+                 "the mesh's root is valid for another", "certificate of weftd is valid", "certificate of the administrator is valid",
+                 "no workload has joined yet"):
+        assert part in text, (part, text)
+    plain = mesh.run("check", env={"LC_ALL": "C.UTF-8"}).stdout
+    assert plain.startswith("configuration\n-------------\n√ ") and "Status check results are " in plain
+    ascii = mesh.run("check", env={"LC_ALL": "C"}).stdout
+    assert ascii.isascii() and "\nok   weftd answers" in ascii and "\033" not in ascii
+
+
+def test_check_says_what_is_wrong_and_exits_1_on_errors_only(mesh, tmp_path):
+    mesh.admin.chmod(0o640)
+    code, lines = check(mesh)
+    assert code == 0 and any("can be read by others (mode 640)" in d and r == "warning" for d, r in lines.items())
+    mesh.admin.chmod(0o600)
+    mesh.stop()
+    code, lines = check(mesh)
+    assert code == 1 and any("127.0.0.1" in d and r == "error" for d, r in lines.items())
+    code, lines = check(mesh, "--config", tmp_path / "none")
+    assert code == 1 and any("No such file" in d and r == "error" for d, r in lines.items())
+    assert mesh.run("check", "more").returncode == 2
+
+
+@pytest.mark.parametrize("seconds,result", [(10, "warning"), (600, "error")])
+def test_check_sees_a_clock_that_is_off(mesh, seconds, result):
+    if not shutil.which("faketime"):
+        missing("faketime is not installed (make deps)")
+    env = {**os.environ, "WEFT_CONFIG": str(mesh.admin)}
+    done = subprocess.run(["faketime", "-f", f"+{seconds}s", mesh.weft, "check", "-o", "json"], capture_output=True, text=True, env=env)
+    lines = {line["description"]: line["result"] for c in json.loads(done.stdout)["categories"] for line in c["checks"]}
+    off = {d: r for d, r in lines.items() if "the clock of weftd is" in d}
+    assert len(off) == 1 and list(off.values()) == [result] and "s behind this one's" in list(off)[0], (lines, done.stderr)
+
+
+def test_check_sees_certificates_that_end(mesh):
+    if not shutil.which("faketime"):
+        missing("faketime is not installed (make deps)")
+    env = {**os.environ, "WEFT_CONFIG": str(mesh.admin)}
+    done = subprocess.run(["faketime", "-f", "+350d", mesh.weft, "check"], capture_output=True, text=True, env={**env, "LC_ALL": "C"})
+    assert done.returncode == 1
+    assert re.search(r"^warn the certificate of the administrator is valid for another 1[0-9]d$", done.stdout, re.M), done.stdout
+
+
+# --- config ---
+
+
+def test_config_render_makes_a_file_that_the_proxy_takes(program, tmp_path):
+    from harness import pki
+    ca = pki.Authority("mesh.test")
+    crt, key, roots = ca.leaf("shop", "web").write(tmp_path, "web")
+    (tmp_path / "mesh.yaml").write_text(SERVICE.replace("orders", "db").replace("name: http", "name: pg").replace("port: 80,", "port: 5432,") + "---" + SLICE +
+                                        "---" + SERVICE)
+    done = subprocess.run([program("weft"), "config", "render", "-f", tmp_path / "mesh.yaml", "--name", "web-1", "-n", "shop", "--service-account",
+                           "web", "--trust-domain", "mesh.test", "--mesh-cidr", "10.0.0.0/8", "--mesh-cidr", "240.0.0.0/4", "--port", "8080/http",
+                           "--certificate", crt, "--key", key, "--roots", roots], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    made = json.loads(done.stdout)
+    assert made["self"] == {"name": "web-1", "namespace": "shop", "serviceAccount": "web", "ports": [{"port": 8080, "protocol": "http"}]}
+    db, orders = made["services"]
+    assert db["endpoints"] == [{"address": "10.2.0.1", "ports": {"5432": 5432}, "meshed": False}] and db["vips"][0] == "240.0.0.1"
+    assert orders["ports"] == [{"port": 80, "name": "http", "protocol": "http"}] and orders["vips"][0] == "240.0.0.2"
+    path = tmp_path / "web.json"
+    path.write_text(done.stdout)
+    taken = subprocess.run([program("weft-proxy"), "-t", "-f", path], capture_output=True, text=True)
+    assert taken.returncode == 0, taken.stderr
+
+
+@pytest.mark.parametrize("args,expect", [
+    (["config", "render", "-f", "-"], "--name and --trust-domain are wanted"),
+    (["config", "render", "-f", "-", "--name", "x", "--trust-domain", "y", "--port", "http"], "expected PORT or PORT/PROTOCOL"),
+    (["config", "dump"], "NAME or --socket PATH"),
+    (["config", "dump", "../x"], "cannot be a name"),
+    (["config", "dmp", "x"], "weft config render"),
+])
+def test_wrong_usage_of_config(program, args, expect):
+    done = subprocess.run([program("weft"), *args], input="", capture_output=True, text=True)
+    assert done.returncode == 2 and done.stdout == "" and expect in done.stderr, done.stderr
+
+
+def test_config_dump_without_a_proxy_names_the_socket(program, tmp_path):
+    done = subprocess.run([program("weft"), "config", "dump", "orders-1", "-n", "shop", "--run-dir", tmp_path], capture_output=True, text=True)
+    assert done.returncode == 1 and f"{tmp_path}/shop-orders-1/admin.sock" in done.stderr
+
+
 # --- completion and the manual ---
 
 

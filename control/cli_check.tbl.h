@@ -1,0 +1,18 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* cli_check.tbl.h: what `weft check` looks at, in this order. CATEGORY(symbol, "name"); CHECK(function, category, "what it looks at") */
+CATEGORY(CONFIG, "configuration")
+CATEGORY(CONTROL, "control-plane")
+CATEGORY(IDENTITY, "certificates")
+CATEGORY(PROXIES, "proxies")
+CATEGORY(NODE, "this-machine")
+CHECK(config_found, CONFIG, "how to reach weftd is known, and only its owner can read it")
+CHECK(reachable, CONTROL, "weftd answers, and shows its identity")
+CHECK(version, CONTROL, "weft and weftd are of one version, or two apart at most")
+CHECK(clock, CONTROL, "the clocks of this machine and of weftd agree")
+CHECK(certificates, IDENTITY, "the roots, the issuer, weftd's own and the administrator's certificates are valid for long enough")
+CHECK(connected, PROXIES, "registered workloads are connected")
+CHECK(applied, PROXIES, "what was pushed has been applied")
+CHECK(proxy_versions, PROXIES, "proxies are of weftd's version, or two apart at most")
+CHECK(guard, PROXIES, "no workload is kept beyond its lease")
+CHECK(capture, NODE, "capture works here (as root, where weft-capture is installed)")
+CHECK(sockets, NODE, "proxies of this machine answer on their admin sockets")

@@ -6,7 +6,7 @@ CLI(apply, "apply", "-f FILE|DIR|-", CLI_FILE | CLI_NS | CLI_DRY_RUN,
 CLI(diff, "diff", "-f FILE|DIR|-", CLI_FILE | CLI_NS,
     "show what apply would change; exit code 0: nothing, 1: something, more: it failed", "weft diff -f orders.yaml")
 CLI(get, "get", "KIND [NAME]", CLI_NS | CLI_ALL | CLI_OUTPUT | CLI_WATCH,
-    "show objects: services, endpointslices, workloads, tokens", "weft get services -A -o wide\nweft get services -n shop -w")
+    "show objects: services, endpointslices, httproutes, workloads, tokens", "weft get services -A -o wide\nweft get services -n shop -w")
 CLI(describe, "describe", "KIND NAME", CLI_NS | CLI_STATUS_OUTPUT,
     "show one object with its endpoints, and which proxies hold it at which version", "weft describe service orders -n shop")
 CLI(delete, "delete", "KIND NAME... | -f FILE|DIR|-", CLI_FILE | CLI_NS | CLI_DRY_RUN,

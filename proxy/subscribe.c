@@ -440,6 +440,14 @@ static void answer(struct subscribe *s, const response_pb *resp, struct buf *nac
 	mem_free(text);
 }
 
+static bool names_pending(const struct subscribe *s)
+{
+	bool any = false;
+	for (size_t t = 0; t < RESOURCE_COUNT; t++)
+		any = any || s->follow_names[t].len;
+	return any;
+}
+
 bool subscribe_message(struct subscribe *s, struct str message, struct err *err)
 {
 	enum resource_type t;
@@ -459,6 +467,12 @@ bool subscribe_message(struct subscribe *s, struct str message, struct err *err)
 		take_resources(s, t, resp, &nack);
 	else
 		buf_printf(&nack, "this type is not known to this proxy");
+	/* What a manifest lists is asked for before the manifest is acknowledged: who waits until this proxy has applied a change
+	 * must not find it done in between. */
+	if (s->send && names_pending(s)) {
+		send_wanted(s);
+		forget_wanted(s);
+	}
 	answer(s, resp, &nack);
 	buf_done(&nack);
 	proto_arena_done(&memory);

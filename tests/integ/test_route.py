@@ -177,6 +177,11 @@ def test_removal_restores_and_a_bad_file_changes_nothing(shop):
     shop.mesh.apply(route(backends=[to("orders-v2")]))
     shop.until("v2")
     before = shop.mesh.get("httproute", "canary")
+    # What weftd adds to it is no difference.
+    assert shop.mesh.weft("diff", "-f", "-", input=route(backends=[to("orders-v2")])).stdout == ""
+    assert re.search(r"canary +orders +1 +orders-v2:80=1 +True +True", shop.mesh.weft("get", "httproutes", "-n", "shop").stdout)
+    described = shop.mesh.weft("describe", "httproute", "canary", "-n", "shop").stdout
+    assert re.search(r"Accepted +True +Accepted", described) and re.search(r"ResolvedRefs +True +ResolvedRefs", described), described
     bad = json.loads(route(backends=[to("orders-v1")]))
     bad["spec"]["rules"][0]["filters"] = [{"type": "RequestMirror"}]
     r = shop.mesh.weft("apply", "-f", "-", input=service("other", {"app": "other"}) + "\n---\n" + json.dumps(bad), check=False)

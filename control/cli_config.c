@@ -200,6 +200,25 @@ static bool add_all(struct render *r, const json_t *objects, const struct kind *
 	return true;
 }
 
+/* What a file of -f cannot say must not be left out in silence. */
+static bool all_renderable(const json_t *objects, struct err *err)
+{
+	size_t i;
+	json_t *body;
+
+	json_array_foreach((json_t *)(uintptr_t)objects, i, body)
+	{
+		const char *kind = json_string_value(json_object_get(body, "kind"));
+		const json_t *meta = json_object_get(body, "metadata");
+		if (strcmp(kind, kind_service.name) != 0 && strcmp(kind, kind_endpointslice.name) != 0)
+			return err_set(err, ERR_UNSUPPORTED,
+				       "%s %s/%s: a proxy that runs from a file takes Services and EndpointSlices only",
+				       kind, json_string_value(json_object_get(meta, "namespace")),
+				       json_string_value(json_object_get(meta, "name")));
+	}
+	return true;
+}
+
 static json_t *list_json(const struct option_list *l)
 {
 	json_t *list = json_array();
@@ -267,7 +286,7 @@ enum cli_exit cli_config_render(struct cli *c, struct err *err)
 	json_t *objects = cli_read_files(c, &d, err) ? cli_checked_objects(c, &d) : NULL;
 	r.services = json_array();
 	r.by_name = json_object();
-	bool ok = objects && add_all(&r, objects, &kind_service, add_service) &&
+	bool ok = objects && all_renderable(objects, err) && add_all(&r, objects, &kind_service, add_service) &&
 		  add_all(&r, objects, &kind_endpointslice, add_slice);
 	if (ok) {
 		json_object_set(out, "services", r.services);

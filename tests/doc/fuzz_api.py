@@ -49,7 +49,8 @@ def main(programs):
                 ["schemathesis", "run", ROOT / "docs/openapi.json", "--url", f"https://127.0.0.1:{ports[1]}", "--tls-verify", "false",
                  "--header", f"Authorization: Bearer {bearer(programs, folder, ports[1])}", "--phases", "examples,coverage,fuzzing",
                  "--max-examples", "30", "--request-timeout", "40", "--seed", "1",
-                 "--checks", "not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance"]).returncode
+                 "--checks", "not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance"],
+                cwd=tmp).returncode
             assert weftd.poll() is None, "weftd ended:\n" + (folder / "log").read_text()[-3000:]
             return code
         finally:

@@ -241,6 +241,7 @@ def test_check_says_what_is_wrong_and_exits_1_on_errors_only(mesh, tmp_path):
     assert mesh.run("check", "more").returncode == 2
 
 
+@pytest.mark.plain(reason="faketime and a sanitizer both want to be loaded first")
 @pytest.mark.parametrize("seconds,result", [(10, "warning"), (600, "error")])
 def test_check_sees_a_clock_that_is_off(mesh, seconds, result):
     if not shutil.which("faketime"):
@@ -252,6 +253,7 @@ def test_check_sees_a_clock_that_is_off(mesh, seconds, result):
     assert len(off) == 1 and list(off.values()) == [result] and "s behind this one's" in list(off)[0], (lines, done.stderr)
 
 
+@pytest.mark.plain(reason="faketime and a sanitizer both want to be loaded first")
 def test_check_sees_certificates_that_end(mesh):
     if not shutil.which("faketime"):
         missing("faketime is not installed (make deps)")

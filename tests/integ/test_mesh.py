@@ -8,6 +8,7 @@ import pathlib
 import re
 import shutil
 import signal
+import statistics
 import subprocess
 import threading
 import time
@@ -434,3 +435,28 @@ def test_the_hosts_output_makes_names_of_the_mesh_work(mesh, net):
     finally:
         shutil.rmtree(folder)
     assert web.metric("weft_requests_total", direction="outbound", status="200") == 6
+
+
+FIRST_AND_SECOND = r"""
+import socket, sys, time
+def ask(ip):
+    began = time.perf_counter()
+    with socket.create_connection((ip, 80), 5) as c:
+        c.sendall(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        assert c.recv(4096).startswith(b"HTTP/1.1 200"), ip
+    return (time.perf_counter() - began) * 1000
+for ip in sys.argv[1:]:
+    first = ask(ip)
+    print(first, min(ask(ip) for _ in range(3)))
+"""
+
+
+@pytest.mark.plain(reason="a figure of time")
+def test_the_first_request_to_a_service_never_used_costs_at_most_3_ms_more(mesh, net):
+    orders, web, vips = shop(mesh, net)
+    others = [mesh.service(f"never-{i}", {80: (8080, "http")}, {"app": "orders"})[0] for i in range(21)]
+    assert get(web.host, f"http://{vips[0]}/")[0] == 200
+    pairs = [tuple(map(float, line.split())) for line in web.host.run_python(FIRST_AND_SECOND, *others).splitlines()]
+    more = statistics.median(first - second for first, second in pairs)
+    print(f"first over second, median of {len(pairs)}: {more:.2f} ms")
+    assert more <= 3, pairs

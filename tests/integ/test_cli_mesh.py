@@ -109,6 +109,34 @@ def test_wait_ends_at_once_when_the_rest_has_refused(mesh, two):
     assert wait(mesh).returncode == 0
 
 
+ROUTE = """
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: {name: canary, namespace: shop}
+spec:
+  parentRefs: [{group: "", kind: Service, name: orders, port: 80}]
+  rules: [{backendRefs: [{name: orders, port: 80, weight: %d}]}]
+"""
+
+
+def test_a_route_is_waited_for_where_its_service_is_held_and_rolled_back(mesh, two):
+    web1, web2 = two
+    mesh.apply(ROUTE % 1)  # 2
+    assert wait(mesh, "httproute", "canary", "-n", "shop").stdout.startswith("applied by every proxy")
+    os.kill(web1.child.pid, signal.SIGSTOP)
+    try:
+        mesh.apply(ROUTE % 9)  # 3
+        for args in (["--revision", "3"], ["httproute", "canary", "-n", "shop"]):
+            done = wait(mesh, *args, seconds="1s")
+            assert done.returncode == 1 and "shop/web-1: Manifest shop/orders: sent" in done.stderr and "web-2" not in done.stderr, done
+    finally:
+        os.kill(web1.child.pid, signal.SIGCONT)
+    assert wait(mesh, "--revision", "3").returncode == 0
+    assert mesh.weft("rollback", "2").stdout == "HTTPRoute shop/canary changed\n"
+    assert mesh.get("httproute", "canary")["spec"]["rules"][0]["backendRefs"][0]["weight"] == 1
+    assert wait(mesh).returncode == 0
+
+
 def test_describe_shows_endpoints_with_their_workloads(mesh, net):
     orders = XdsProxy(net.host("orders"), mesh, "orders-1", sa="orders")
     try:

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The weft command line beyond apply and get: describe, diff, history, rollback, wait, watch, check, config, completion, the manual."""
 
+import http.client
 import json
 import os
-import pathlib
 import re
 import shutil
 import signal
@@ -95,6 +95,39 @@ def test_rollback_of_one_object_leaves_the_others(mesh):
         assert mesh.run(*wrong).returncode == 2, wrong
     late = mesh.run("rollback", "99")
     assert late.returncode == 1 and "revision 99: there is none yet; the newest is 3" in late.stderr
+
+
+# --- what an apply costs others ---
+
+
+@pytest.mark.plain(reason="time")
+def test_an_apply_of_a_thousand_services_holds_nobody_up_for_300_ms(mesh):
+    """How long weftd's loop answers nobody meanwhile, asked every 2 ms; best of three, since the machine is shared."""
+    def longest(port):
+        gaps, text = [], "\n---\n".join(SERVICE.replace("orders", f"svc-{i}").replace("port: 80,", f"port: {port},") for i in range(1000))
+        path, done = mesh.file("many.yaml", text), threading.Event()
+
+        def ask():
+            c = http.client.HTTPConnection("127.0.0.1", mesh.ports[2], timeout=30)
+            while not done.is_set():
+                began = time.monotonic()
+                c.request("GET", "/ready")
+                assert c.getresponse().read() == b"ok\n"
+                gaps.append(time.monotonic() - began)
+                time.sleep(0.002)
+            c.close()
+
+        thread = threading.Thread(target=ask)
+        thread.start()
+        try:
+            assert len(mesh.ok("apply", "-f", path).splitlines()) == 1000
+        finally:
+            done.set()
+            thread.join()
+        return max(gaps)
+
+    found = [longest(port) for port in (80, 81, 82)]
+    assert min(found) < 0.3, found
 
 
 # --- describe ---

@@ -33,6 +33,7 @@ struct pool_key {
 	size_t n_conns, n_waiters, n_dialing;
 	struct task task; /* serve() */
 	uint64_t used_ms;
+	uint64_t single_until_ms; /* HTTP/1: see may_serve() */
 	char text[];
 };
 
@@ -46,7 +47,9 @@ struct upstream {
 	const struct codec_ops *ops;
 	struct tls_peer *peer;  /* HOP_MESH */
 	uint64_t idle_since_ms; /* 0: busy */
+	uint64_t freed_ms;      /* when its last stream ended */
 	bool ready, draining;
+	bool used; /* has served a stream */
 };
 
 const char *hop_name(enum hop h)
@@ -167,8 +170,19 @@ static void on_idle(void *ctx, bool idle)
 	struct upstream *u = ctx;
 	MUST_BE(u, UPSTREAM_MAGIC);
 	u->idle_since_ms = idle ? loop_now_ms(u->key->pool->cfg.loop) : 0;
-	if (idle)
-		serve_soon(u->key);
+	if (!idle)
+		return;
+	u->freed_ms = u->idle_since_ms;
+	serve_soon(u->key);
+}
+
+/* An application that closes after its answer without having said so: a request that had just been sent there would be lost, so
+ * nothing is sent on such connections any more. */
+static void closes_unasked(struct upstream *u)
+{
+	uint64_t now = loop_now_ms(u->key->pool->cfg.loop);
+	if (u->ops == &codec_h1 && u->used && !u->draining && u->freed_ms != 0 && now - u->freed_ms <= POOL_CLOSES_MS)
+		u->key->single_until_ms = now + POOL_SINGLE_MS;
 }
 
 static void on_draining(void *ctx)
@@ -184,10 +198,12 @@ static void on_closed(void *ctx, enum reason reason, const struct err *err)
 	struct upstream *u = ctx;
 	MUST_BE(u, UPSTREAM_MAGIC);
 	static const struct err closed = {.code = ERR_CLOSED, .text = "the upstream closed the connection"};
-	if (!u->ready)
+	if (!u->ready) {
 		lost_before_ready(u, err != NULL ? err : &closed);
-	else
-		drop(u);
+		return;
+	}
+	closes_unasked(u);
+	drop(u);
 }
 
 static const struct http_session_events session_events = {
@@ -268,24 +284,46 @@ static void dial(struct pool_key *k)
 
 /* --- waiters --- */
 
-static struct upstream *with_room(struct pool_key *k)
+/* To a place that closes unasked a connection goes a second time only when it has stayed open for a while: then the place has changed its
+ * habit. */
+static bool may_serve(const struct upstream *u, bool fresh)
 {
-	list_for_each (u, &k->conns, struct upstream, node)
-		if (u->ready && !u->draining && u->session != NULL && u->ops->room(u->session) > 0)
-			return u;
+	struct pool_key *k = u->key;
+	if (!u->ready || u->draining || u->session == NULL || u->ops->room(u->session) == 0)
+		return false;
+	if (!u->used || k->n_conns >= POOL_CONNS_MAX)
+		return true;
+	uint64_t now = loop_now_ms(k->pool->cfg.loop);
+	bool stayed = u->idle_since_ms != 0 && now - u->idle_since_ms > POOL_CLOSES_MS;
+	return !fresh && (now >= k->single_until_ms || stayed);
+}
+
+static struct upstream *with_room(struct pool_key *k, bool fresh)
+{
+	list_for_each (u, &k->conns, struct upstream, node) {
+		if (!may_serve(u, fresh))
+			continue;
+		if (u->used)
+			k->single_until_ms = 0;
+		return u;
+	}
 	return NULL;
 }
 
 static void serve(struct task *t)
 {
 	struct pool_key *k = CONTAINER_OF(t, struct pool_key, task);
-	struct upstream *u;
-	while (!list_empty(&k->waiters) && (u = with_room(k)) != NULL) {
+	while (!list_empty(&k->waiters)) {
 		struct pool_waiter *w = CONTAINER_OF(k->waiters.next, struct pool_waiter, node);
+		struct upstream *u = with_room(k, w->fresh);
+		if (u == NULL)
+			break;
 		list_remove(&w->node);
 		w->key = NULL;
 		k->n_waiters--;
 		u->idle_since_ms = 0;
+		w->reused = u->used;
+		u->used = true;
 		w->on_stream(w, u->ops->open(u->session, w->ev, w->ctx, w->arena));
 	}
 	while (k->n_waiters > room_to_come(k) && k->n_conns < POOL_CONNS_MAX) {

@@ -18,6 +18,8 @@
 #define POOL_CONNS_MAX     1024 /* connections to one place */
 #define POOL_WAITING_MAX   1024 /* requests that wait for one place */
 #define POOL_IDLE_MS       60000
+#define POOL_CLOSES_MS     200   /* who closes a kept HTTP/1 connection so soon and unannounced ... */
+#define POOL_SINGLE_MS     60000 /* ... gets each request on a connection of its own, for so long or until it keeps one */
 #define POOL_MESH_DIAL_MS  2500 /* below the 3 s of a second SYN retransmission */
 #define POOL_OTHER_DIAL_MS 10000
 
@@ -52,6 +54,8 @@ struct pool_waiter {
 	void (*on_stream)(struct pool_waiter *w, struct http_stream *st);
 	/* No stream could be had: nothing of the request has left, so it counts as unprocessed. */
 	void (*on_fail)(struct pool_waiter *w, enum reason reason, const struct err *err);
+	bool fresh;           /* wants a connection that has served nobody yet */
+	bool reused;          /* ret, at on_stream: the connection had served others before */
 	struct pool_key *key; /* the pool's */
 };
 /* A stream to `ep` for what `permit` allows, on a connection with room or on a new one. `service`: the SNI ("name.namespace"),

@@ -52,6 +52,7 @@ struct request {
 	bool answer_ended, answer_sent; /* the answer is complete; all of it went down */
 	bool head_down;                 /* a final head went down: no other answer can be given */
 	bool replayable;
+	bool fresh;   /* the next attempt goes over a connection that has served nobody */
 	bool asked;   /* waited for the control plane once */
 	bool encoded; /* head carries the hop's fields */
 	bool fitted;  /* upgrade was asked */
@@ -399,6 +400,7 @@ static enum verdict step_acquire(struct request *r)
 	    .arena = &r->arena,
 	    .on_stream = on_stream,
 	    .on_fail = on_no_stream,
+	    .fresh = r->fresh,
 	};
 	list_init(&r->waiter.node);
 	const char *sni = r->choice.backend != NULL          ? r->choice.backend->service->name
@@ -641,11 +643,35 @@ static const struct http_stream_events down_events = {
 
 /* --- events of the upstream stream --- */
 
+/* RFC 9110 9.2.2 */
+static bool is_idempotent(struct str method)
+{
+	static const char *const methods[] = {"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"};
+	for (size_t i = 0; i < ARRAY_LEN(methods); i++)
+		if (str_is(method, methods[i]))
+			return true;
+	return false;
+}
+
+/* The application closed a kept connection while a request was on its way there (RFC 9112 9.3.1). Nothing of a body was sent, so nothing
+ * had to be kept. */
+static bool met_a_closing_connection(const struct request *r, const struct http_reset *why)
+{
+	return (r->hop == HOP_LOCAL || r->hop == HOP_PLAIN) && r->waiter.reused && why->before_response &&
+	       why->reason == REASON_UPSTREAM_RESET && r->head->framing == FRAMING_NONE && !r->tunnel &&
+	       is_idempotent(r->head->method);
+}
+
 static void retry_or_answer(struct request *r, const struct http_reset *why)
 {
 	r->up = NULL;
 	if (why->unprocessed && r->subject.direction == OUTBOUND && try_again(r))
 		return;
+	if (met_a_closing_connection(r, why)) {
+		r->fresh = r->replayable = true;
+		if (try_again(r))
+			return;
+	}
 	enum reason reason = why->reason != REASON_NONE ? why->reason : REASON_UPSTREAM_RESET;
 	/* The application (or the sidecar beside it) chose to end this stream: a client of HTTP/2 is told so, in its words. */
 	if (why->by_peer && !why->unprocessed && r->head->version == HTTP_2) {

@@ -93,16 +93,12 @@ def both(ways, behave, ask):
 
 
 def answering(*answers):
-    """An origin that reads requests and gives the answers in order, on each connection from the first on."""
+    """An origin that reads requests and gives the answers in order, over however many connections they come."""
 
     def behave(p, seen):
-        for a in answers:
-            m = p.read()
-            if m is None:
-                return
+        while m := p.read():
             seen.requests.append(m)
-            p.send(a)
-        p.rest()
+            p.send(answers[len(seen.requests) - 1])
 
     return behave
 
@@ -288,7 +284,8 @@ def test_three_pipelined_requests_in_one_segment_are_answered_in_order(ways):
 
 
 def test_a_kept_connection_serves_many_requests_over_one_connection_to_the_application(ways):
-    m = both(ways, answering(*[OK] * 20), asking(*[GET] * 20))
+    # The applications of other tests end with their connections, which a sidecar takes for a habit until it sees one kept.
+    m = both(ways, answering(*[OK] * 21), lambda c, s: (asking(GET)(c, s), time.sleep(0.3), asking(*[GET] * 20)(c, s)))
     assert m.connections == 1
 
 

@@ -3,6 +3,7 @@
 
 import contextlib
 import threading
+import time
 
 import pytest
 from harness.http1 import Origin, Peer
@@ -89,3 +90,61 @@ def test_with_no_endpoint_left_the_answer_says_why(mesh):
     m = post(mesh, b"/")
     assert m.status == 503 and m.get(b"x-weft-error")[0].startswith(b"inbound;connect_fail;")
     assert not m.get(b"x-weft-unprocessed")
+
+
+@pytest.mark.parametrize("method", [b"GET", b"POST"])
+def test_an_application_that_closes_after_each_answer_without_saying_so_loses_no_request(mesh, method):
+    """Known after the first such close: from then on each request has a connection of its own."""
+
+    def once(p):
+        if p.read():
+            p.send(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+
+    q = method + b" / HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n\r\nx" if method == b"POST" else b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
+    failed = []
+
+    def run(n):
+        with Peer(mesh.web.host.connect(mesh.vip, 80)) as c:
+            for _ in range(n):
+                m = c.send(q).read()
+                if m.status != 200:
+                    failed.append(m)
+
+    with Origin(mesh.one.host, PORT, once), Origin(mesh.two.host, PORT, once):
+        run(10)
+        learnt = len(failed)
+        assert not learnt or method == b"POST"
+        threads = [threading.Thread(target=run, args=(150,)) for _ in range(3)]
+        for t in threads:
+            t.start()
+        for t in threads:
+            t.join()
+    assert len(failed) == learnt, failed[-1]
+
+
+def test_a_kept_connection_that_the_application_closes_in_the_same_moment_costs_no_get(mesh):
+    """A keep-alive limit of 250 ms, hit exactly: too long to be taken for an application that never keeps."""
+
+    def keeps(p):
+        p.sock.settimeout(0.25)
+        with contextlib.suppress(TimeoutError, OSError):
+            while p.read():
+                p.send(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+
+    bad = []
+
+    def run(n):
+        with Peer(mesh.web.host.connect(mesh.vip, 80)) as c:
+            for i in range(12):
+                m = c.send(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").read()
+                if m.status != 200:
+                    bad.append(m)
+                time.sleep(0.249 + (i % 4) * 0.0003 + n * 0.0001)
+
+    with Origin(mesh.one.host, PORT, keeps), Origin(mesh.two.host, PORT, keeps):
+        threads = [threading.Thread(target=run, args=(n,)) for n in range(8)]
+        for t in threads:
+            t.start()
+        for t in threads:
+            t.join()
+    assert not bad, (len(bad), bad[0])

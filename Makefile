@@ -63,12 +63,12 @@ programs += $(if $(wildcard bpf/main_capture.c),$(B)/bin/weft-capture)
 
 .DELETE_ON_ERROR:
 .SECONDARY:
-.PHONY: all help deps test unit integ lint format docs e2e-api demo bench fuzz fuzz-replay install uninstall clean compile_commands.json
+.PHONY: all help deps test unit integ lint format docs e2e-api e2e-h2spec demo bench fuzz fuzz-replay install uninstall clean compile_commands.json
 
 all: $(programs) ## build the four programs into build/plain/bin (SAN=asan, SAN=tsan, DEBUG=1: other variants)
 
 help: ## this list
-	@grep -hE '^[a-z_.-]+:.*##' $(MAKEFILE_LIST) | sed -e 's/:.*## /\t/' | expand -t 24
+	@grep -hE '^[a-z0-9_.-]+:.*##' $(MAKEFILE_LIST) | sed -e 's/:.*## /\t/' | expand -t 24
 
 # --- flags stamp: everything is rebuilt when the command line changes ---
 stamp := $(B)/flags
@@ -200,6 +200,15 @@ demo: ## two hosts on this machine, a mesh between them, and the proof of what i
 bench: ## CPU and latency per request against bare relays; QUICK=1 within 50 s; result in build/bench.json (root)
 	$(Q)$(MAKE) --no-print-directory -j$(shell nproc) all build/plain/bin/relay
 	$(Q)QUICK=$(QUICK) $(PYTHON) tests/bench/bench.py
+
+# From the Go module proxy; not part of `make test`, since that needs no network beyond Debian's packages.
+H2SPEC ?= build/tools/h2spec
+build/tools/h2spec:
+	$(Q)mkdir -p $(@D)/src && cd $(@D)/src && { test -f go.mod || go mod init tools; } && \
+	    go get github.com/summerwind/h2spec/cmd/h2spec@v2.2.1+incompatible && go build -o ../h2spec github.com/summerwind/h2spec/cmd/h2spec
+
+e2e-h2spec: all $(H2SPEC) ## h2spec (strict) through two sidecars to nghttpd; needs Go, or H2SPEC=program (root)
+	$(Q)$(PYTHON) tests/e2e/h2spec.py $(H2SPEC) > build/h2spec.txt 2>&1; s=$$?; sed -n '/^Failures/,$$p' build/h2spec.txt | grep . || true; tail -n 1 build/h2spec.txt; exit $$s
 
 install: all ## install into $(DESTDIR)$(PREFIX)
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/sbin $(DESTDIR)$(PREFIX)/share/doc/weft

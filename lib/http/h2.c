@@ -308,8 +308,19 @@ static void on_turn(struct task *t)
 
 /* --- input --- */
 
+static void check_id(struct h2_session *s, const struct h2_frame_head *f)
+{
+	enum h2_ids_says says = s->role == HTTP_SERVER ? h2_ids_frame(&s->ids, f) : H2_IDS_FINE;
+	if (says == H2_IDS_FINE)
+		return;
+	if (says == H2_IDS_CLOSED)
+		nghttp2_session_terminate_session(s->ng, NGHTTP2_STREAM_CLOSED);
+	h2_fail(s, REASON_PEER_PROTOCOL, ERR_PROTOCOL, "a frame on a stream that its sender had ended or passed over");
+}
+
 static void frame_head(struct h2_session *s, const struct h2_frame_head *f)
 {
+	check_id(s, f);
 	switch (f->type) {
 	case NGHTTP2_DATA:
 		if (f->length == 0 && !(f->flags & NGHTTP2_FLAG_END_STREAM))

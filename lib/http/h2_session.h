@@ -7,6 +7,7 @@
 #include "lib/http/codec_base.h"
 #include "lib/http/h2_guard.h"
 #include "lib/http/h2_head.h"
+#include "lib/http/h2_ids.h"
 #include "lib/http/h2_track.h"
 #include "lib/http/h2_window.h"
 
@@ -85,10 +86,11 @@ struct h2_session {
 	enum reason why; /* the end that is coming */
 	struct err err;
 	struct h2_track track;
-	bool ready;    /* the peer's SETTINGS came */
-	bool closed;   /* session_close() */
-	bool finished; /* on_closed told */
-	bool draining; /* no new streams (client), or GOAWAY on its way (server) */
+	struct h2_ids ids; /* server */
+	bool ready;        /* the peer's SETTINGS came */
+	bool closed;       /* session_close() */
+	bool finished;     /* on_closed told */
+	bool draining;     /* no new streams (client), or GOAWAY on its way (server) */
 	bool drain_told;
 	bool goaway_in;
 	bool idle_told, room_was_zero;

@@ -26,6 +26,7 @@ static void head_complete(struct h2_track *t, struct h2_frame_head *ret)
 	ret->length = (uint32_t)t->hd[0] << 16 | (uint32_t)t->hd[1] << 8 | t->hd[2];
 	ret->type = t->hd[3];
 	ret->flags = t->hd[4];
+	ret->stream = (uint32_t)(t->hd[5] & 0x7f) << 24 | (uint32_t)t->hd[6] << 16 | (uint32_t)t->hd[7] << 8 | t->hd[8];
 	t->left = ret->length;
 	t->in_headers = ret->type == TYPE_HEADERS || ret->type == TYPE_CONTINUATION;
 	t->last_of_it = ret->flags & FLAG_END_HEADERS;

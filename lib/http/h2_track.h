@@ -9,6 +9,7 @@
 
 struct h2_frame_head {
 	uint32_t length;
+	uint32_t stream;
 	uint8_t type, flags;
 };
 

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* h2_wire_test.c: codec_h2 against frames written by hand: malformed heads, floods, silence, and what no library sends. */
+#include "lib/http/h2_ids.h"
 #include "lib/http/h2_guard.h"
 #include "lib/http/h2_track.h"
 #include "tests/unit/lib/h2_world.h"
@@ -467,6 +468,87 @@ START_TEST(the_guard_refills_by_the_clock)
 }
 END_TEST
 
+START_TEST(streams_that_end_in_order_give_resets_back)
+{
+	struct h2_guard g;
+	h2_guard_init(&g, 0, 0, 1000);
+	for (int i = 0; i < 200; i++)
+		ck_assert(h2_guard_odd(&g, H2_ODD_RESET, 1000));
+	for (int i = 0; i < 1000; i++) {
+		h2_guard_good(&g);
+		ck_assert(h2_guard_odd(&g, H2_ODD_RESET, 1000));
+	}
+	for (int i = 0; i < 1000; i++) /* never more than the whole bucket */
+		h2_guard_good(&g);
+	for (int i = 0; i < 200; i++)
+		ck_assert(h2_guard_odd(&g, H2_ODD_RESET, 1000));
+	ck_assert(!h2_guard_odd(&g, H2_ODD_RESET, 1000));
+}
+END_TEST
+
+START_TEST(a_larger_budget_of_resets_is_kept_to)
+{
+	struct h2_guard g;
+	h2_guard_init(&g, 10000, 1000, 1000);
+	for (int i = 0; i < 10000; i++)
+		ck_assert(h2_guard_odd(&g, H2_ODD_RESET, 1000));
+	ck_assert(!h2_guard_odd(&g, H2_ODD_RESET, 1000));
+	for (int i = 0; i < 500; i++)
+		ck_assert(h2_guard_odd(&g, H2_ODD_RESET, 1500));
+	ck_assert(!h2_guard_odd(&g, H2_ODD_RESET, 1500));
+}
+END_TEST
+
+START_TEST(a_ping_for_each_data_frame_is_free)
+{
+	struct h2_guard g;
+	h2_guard_init(&g, 0, 0, 1000);
+	g.data_sent = 5000;
+	for (int i = 0; i < 5100; i++)
+		ck_assert(h2_guard_odd(&g, H2_ODD_PING, 1000));
+	ck_assert(!h2_guard_odd(&g, H2_ODD_PING, 1000));
+}
+END_TEST
+
+static enum h2_ids_says frame_on(struct h2_ids *ids, uint8_t type, uint32_t id, uint8_t flags)
+{
+	struct h2_frame_head f = {.type = type, .stream = id, .flags = flags, .length = 1};
+	return h2_ids_frame(ids, &f);
+}
+
+START_TEST(frames_on_streams_that_their_sender_ended_are_seen)
+{
+	struct h2_ids ids = {0};
+	ck_assert_int_eq(frame_on(&ids, HEADERS, 1, END_HEADERS), H2_IDS_FINE);
+	ck_assert_int_eq(frame_on(&ids, DATA, 1, 0), H2_IDS_FINE);
+	ck_assert_int_eq(frame_on(&ids, HEADERS, 1, END_STREAM | END_HEADERS), H2_IDS_FINE); /* trailers */
+	ck_assert_int_eq(frame_on(&ids, DATA, 1, 0), H2_IDS_CLOSED);
+	ck_assert_int_eq(frame_on(&ids, HEADERS, 1, 0), H2_IDS_CLOSED);
+	ck_assert_int_eq(frame_on(&ids, HEADERS, 3, END_HEADERS), H2_IDS_FINE);
+	ck_assert_int_eq(frame_on(&ids, RST_STREAM, 3, 0), H2_IDS_FINE);
+	ck_assert_int_eq(frame_on(&ids, RST_STREAM, 3, 0), H2_IDS_FINE);
+	ck_assert_int_eq(frame_on(&ids, WINDOW_UPDATE, 3, 0), H2_IDS_FINE);
+	ck_assert_int_eq(frame_on(&ids, DATA, 3, END_STREAM), H2_IDS_CLOSED);
+	/* of what has been forgotten nothing is said */
+	for (uint32_t id = 5; id < 5 + 2 * H2_IDS_ENDED; id += 2)
+		ck_assert_int_eq(frame_on(&ids, HEADERS, id, END_STREAM | END_HEADERS), H2_IDS_FINE);
+	ck_assert_int_eq(frame_on(&ids, DATA, 1, 0), H2_IDS_FINE);
+}
+END_TEST
+
+START_TEST(streams_that_were_passed_over_are_not_opened_any_more)
+{
+	struct h2_ids ids = {0};
+	ck_assert_int_eq(frame_on(&ids, HEADERS, 5, END_HEADERS), H2_IDS_FINE);
+	ck_assert_int_eq(frame_on(&ids, HEADERS, 3, END_HEADERS), H2_IDS_UNUSED);
+	ck_assert_int_eq(frame_on(&ids, HEADERS, 5, END_STREAM), H2_IDS_FINE);
+	ck_assert_int_eq(frame_on(&ids, HEADERS, 7, END_HEADERS), H2_IDS_FINE);
+	ck_assert_int_eq(frame_on(&ids, HEADERS, 0x7fffffff, END_HEADERS), H2_IDS_FINE);
+	ck_assert_int_eq(frame_on(&ids, HEADERS, 0x7ffffffd, END_HEADERS), H2_IDS_UNUSED);
+	ck_assert_int_eq(frame_on(&ids, DATA, 7, 0), H2_IDS_FINE);
+}
+END_TEST
+
 /* --- protocol errors and silence --- */
 
 START_TEST(what_is_not_http2_closes_the_connection)
@@ -678,6 +760,11 @@ Suite *h2_wire_suite(void)
 	tcase_add_loop_test(t, floods_end_the_connection, 0, FLOOD_COUNT);
 	tcase_add_test(t, what_honest_peers_send_is_no_flood);
 	tcase_add_test(t, the_guard_refills_by_the_clock);
+	tcase_add_test(t, streams_that_end_in_order_give_resets_back);
+	tcase_add_test(t, a_larger_budget_of_resets_is_kept_to);
+	tcase_add_test(t, a_ping_for_each_data_frame_is_free);
+	tcase_add_test(t, frames_on_streams_that_their_sender_ended_are_seen);
+	tcase_add_test(t, streams_that_were_passed_over_are_not_opened_any_more);
 	tcase_add_test(t, what_is_not_http2_closes_the_connection);
 	tcase_add_test(t, a_frame_error_is_answered_with_its_code);
 	tcase_add_test(t, silence_before_the_preface_ends);

@@ -155,6 +155,13 @@ int cli_main(int argc, char **argv)
 		cli_manual(stdout);
 		return CLI_OK;
 	}
+	if (argc > 1 && strcmp(argv[0], "help") == 0) {
+		const struct cli_command *about = find(argc - 1, argv + 1, &words);
+		if (!about)
+			return unknown(argc - 1, argv + 1);
+		help_one(about);
+		return CLI_OK;
+	}
 	if (given(argv[0], "--help", "-h") || strcmp(argv[0], "help") == 0) {
 		help_all(stdout);
 		return CLI_OK;

@@ -31,11 +31,10 @@ static const char *const categories[] = {
 
 static const struct check {
 	enum category category;
-	const char *description;
 	void (*run)(struct check_facts *facts, struct check_out *out);
 } checks[] = {
 #define CATEGORY(symbol, name)
-#define CHECK(function, category, description) {CATEGORY_##category, description, check_##function},
+#define CHECK(function, category, description) {CATEGORY_##category, check_##function},
 #include "control/cli_check.tbl.h"
 #undef CATEGORY
 #undef CHECK

@@ -55,6 +55,22 @@ static void option_table(FILE *out, const struct cli_command *cmd, bool common)
 		}
 }
 
+/* What `weft check` looks at. */
+static void check_list(FILE *out)
+{
+	static const char *const descriptions[] = {
+#define CATEGORY(symbol, name)
+#define CHECK(function, category, description) description,
+#include "control/cli_check.tbl.h"
+#undef CATEGORY
+#undef CHECK
+	};
+
+	fputc('\n', out);
+	for (size_t i = 0; i < ARRAY_LEN(descriptions); i++)
+		fprintf(out, "* %s\n", descriptions[i]);
+}
+
 void cli_manual(FILE *out)
 {
 	static const struct cli_command any = {.options = 0};
@@ -81,6 +97,8 @@ void cli_manual(FILE *out)
 		const struct cli_command *cmd = cli_command_at(i);
 		fprintf(out, "\n## weft %s%s%s\n\n%c%s.\n", cmd->words, *cmd->args ? " " : "", cmd->args,
 			cmd->text[0] & ~0x20, cmd->text + 1);
+		if (cmd->run == cli_check)
+			check_list(out);
 		option_table(out, cmd, false);
 		fprintf(out, "\n```\n%s\n```\n", cmd->example);
 	}

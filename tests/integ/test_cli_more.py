@@ -384,3 +384,6 @@ def test_every_command_has_help_with_an_example(program):
         words = [w for w in words.split() if w not in ("bash",)]
         done = subprocess.run([program("weft"), *words, "--help"], capture_output=True, text=True)
         assert done.returncode == 0 and "\nExamples:\n  weft " in done.stdout, words
+        assert subprocess.run([program("weft"), "help", *words], capture_output=True, text=True).stdout == done.stdout
+    near = subprocess.run([program("weft"), "help", "hstory"], capture_output=True, text=True)
+    assert near.returncode == 2 and "did you mean history?" in near.stderr

@@ -76,7 +76,8 @@ TTL = {"type": "integer", "minimum": 1, "maximum": 365 * 24 * 3600}
 CALLS = {
     "version": ([], None, obj({"version": STR, "nowMs": MS})),
     "status": ([], None, obj({"version": STR, "revision": UINT, "trustDomain": STR, "objects": {"type": "object", "additionalProperties": UINT}},
-                             {"proxies": array({"type": "object"}), "resources": array({"type": "object"}), "workloads": {"type": "object"}},
+                             {"proxies": array({"type": "object"}), "resources": array({"type": "object"}), "workloads": {"type": "object"},
+                              "conditions": array({"type": "object"})},
                              closed=False)),
     "apply": ([], obj({"objects": array(ref("Object"), 10000)}, BATCH_BODY), ref("Batch")),
     "remove_many": ([], obj({"objects": array(ref("Named"), 10000)}, BATCH_BODY), ref("Batch")),

@@ -137,6 +137,22 @@ def test_header_path_method_and_query_decide_and_the_rest_is_404(shop):
             assert got[2].startswith("outbound;no_route"), (path, args, got)
 
 
+def test_http2_and_a_client_that_pauses_follow_the_route_too(shop):
+    shop.mesh.apply(route(rules=[{"matches": [{"path": {"value": "/v2"}}], "backendRefs": [to("orders-v2")]},
+                                 {"matches": [{"path": {"value": "/none"}}]}]))
+    shop.until("v2", "/v2")
+    for path, status in (("/none/x", "500"), ("/other", "404")):
+        r = shop.web.host.run(["curl", "-s", "-S", "-m", "5", "--http2-prior-knowledge", "-o", "/dev/null", "-w", "%{http_code} %{http_version}",
+                               f"http://{shop.vip}{path}"])
+        assert r.stdout == f"{status} 2", (path, r.stdout)
+    # The port is undeclared: without the route a silent client would be taken for opaque, and get around it.
+    pause = ("import socket, sys, time\n"
+             "c = socket.create_connection((sys.argv[1], 80), timeout=5); time.sleep(0.5)\n"
+             "c.sendall(b'GET /other HTTP/1.1\\r\\nHost: orders\\r\\n\\r\\n'); print(c.recv(4096).decode())")
+    r = shop.web.host.run(["/usr/bin/python3", "-c", pause, shop.vip])
+    assert r.stdout.startswith("HTTP/1.1 404 ") and "no_route" in r.stdout, r.stdout
+
+
 def test_a_canary_splits_by_weight(shop):
     shop.mesh.apply(route(backends=[to("orders-v1", 70), to("orders-v2", 30)]))
     wait_until(lambda: "v2" in shop.count(40), 5, "the route in force")

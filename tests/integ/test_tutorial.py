@@ -87,3 +87,22 @@ def test_your_first_canary(started, tmp_path):
     # What the page says in words.
     r = mesh.weft("apply", "-f", str(folder / "mistake.yaml"), check=False)
     assert "HTTPRoute shop/canary: spec.rules[0].timeouts: not supported yet" in r.stderr
+
+
+def test_the_page_of_policies_names_every_kind_and_every_field_of_a_route():
+    """The rows that weftd goes by, as they stand in its source, against docs/policy.md."""
+    root = CANARY.parents[1]
+    page = (root / "docs" / "policy.md").read_text()
+    table = (root / "control" / "kind.tbl.h").read_text()
+    kinds = re.findall(r'^KIND_LATER\("(\w+)"', table, re.M)
+    assert len(kinds) > 10
+    assert [k for k in [*kinds, "Service", "EndpointSlice", "HTTPRoute"] if f"`{k}`" not in page] == []
+    taken = re.findall(r"^KIND\((\w+)\)", table, re.M)
+    assert sorted(taken) == ["kind_endpointslice", "kind_httproute", "kind_service"], "a new kind: does docs/policy.md say so?"
+    source = (root / "control" / "kind_httproute.c").read_text()
+    rows = re.findall(r"static const char \*const (\w+_(?:fields|later))\[\] = \{(.*?)NULL\}", source, re.S)
+    assert len(rows) >= 9
+    fields = {f for _, row in rows for f in re.findall(r'"(\w+)"', row)}
+    assert {"parentRefs", "weight", "queryParams", "filters"} <= fields
+    words = set(re.findall(r"\w+", page))
+    assert sorted(f for f in fields if f not in words) == []

@@ -96,6 +96,31 @@ END_TEST
 
 /* --- the listener --- */
 
+static int option(int fd, int level, int name)
+{
+	socklen_t len = sizeof(int);
+	int v = -1;
+	getsockopt(fd, level, name, &v, &len);
+	return v;
+}
+
+START_TEST(a_tuned_connection_has_no_nagle_and_finds_the_dead)
+{
+	int tcp = socket(AF_INET, SOCK_STREAM, 0), local = socket(AF_UNIX, SOCK_STREAM, 0);
+	sock_tune(tcp);
+	ck_assert_int_eq(option(tcp, IPPROTO_TCP, TCP_NODELAY), 1);
+	ck_assert_int_eq(option(tcp, SOL_SOCKET, SO_KEEPALIVE), 1);
+	ck_assert_int_eq(option(tcp, IPPROTO_TCP, TCP_KEEPIDLE) +
+			     option(tcp, IPPROTO_TCP, TCP_KEEPINTVL) * option(tcp, IPPROTO_TCP, TCP_KEEPCNT),
+			 SOCK_DEAD_S);
+	ck_assert_int_eq(option(tcp, IPPROTO_TCP, TCP_USER_TIMEOUT), 0);
+	sock_tune(local);
+	ck_assert_int_eq(option(local, SOL_SOCKET, SO_KEEPALIVE), 0);
+	close(tcp);
+	close(local);
+}
+END_TEST
+
 static struct loop *loop;
 static struct listener *l;
 static unsigned accepted;
@@ -104,12 +129,8 @@ static bool free_at_first;
 
 static void on_accept(void *ctx, int fd)
 {
-	socklen_t len = sizeof(int);
-	int nodelay = 0;
-
 	accepted++;
-	getsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &nodelay, &len);
-	ck_assert(nodelay && fcntl(fd, F_GETFL) & O_NONBLOCK && fcntl(fd, F_GETFD) & FD_CLOEXEC);
+	ck_assert(fcntl(fd, F_GETFL) & O_NONBLOCK && fcntl(fd, F_GETFD) & FD_CLOEXEC);
 	close(last);
 	last = fd;
 	if (free_at_first)
@@ -221,6 +242,7 @@ Suite *sock_suite(void)
 	Suite *s = suite_create("sock");
 	TCase *t = tcase_create("sock");
 
+	tcase_add_test(t, a_tuned_connection_has_no_nagle_and_finds_the_dead);
 	tcase_add_test(t, addresses_are_read_and_written);
 	tcase_add_test(t, networks_hold_their_addresses);
 	tcase_add_test(t, a_unix_socket_replaces_a_stale_one_only);

@@ -341,14 +341,19 @@ def test_a_server_killed_in_the_midst_of_a_stream_is_unavailable_and_others_go_o
         assert next(call) == b"killed-1"
         waiting = uu("Wait").future(b"killed-2")
         print("streaming", flush=True)
-        a = error(lambda: next(call)); b = error(lambda: waiting.result())
+        def read():
+            for n, m in enumerate(us("Big")(b"100000 %d" % (4 << 20))):
+                assert m == bytes([n % 251]) * (4 << 20)
+                if n == 2: print("reading", flush=True)
+        c = error(read); a = error(lambda: next(call)); b = error(lambda: waiting.result())
         stop.set()
-        result([a, b])
+        result([a, b, c[:2]])
     """, vip=shop.one)
-    p.wait_output("streaming")
+    p.wait_output("reading")
     wait_until(lambda: "waiting killed-2" in shop.servers[0].output(), 5, "both calls at the server")
     shop.servers[0].kill()
-    a, b = shop.result(p, 10)
+    a, b, c = shop.result(p, 10)
+    assert c[0] == "UNAVAILABLE", "a message that is cut in its midst"
     assert a[0] == "UNAVAILABLE" and b[0] == "UNAVAILABLE", (a, b)
     assert "upstream_reset" in {**a[2], **a[3]}["x-weft-error"] and "upstream_reset" in {**b[2], **b[3]}["x-weft-error"], (a, b)
     p.close()

@@ -149,6 +149,21 @@ static bool take_past(void *ctx, const struct store_past *p)
 	return true;
 }
 
+/* What goes makes room: an address of then may be another's now. */
+static void deletions_first(struct store_item *items, size_t n)
+{
+	struct store_item *all = mem_dup(items, MAX(n, 1) * sizeof(*all));
+	size_t at = 0;
+
+	for (size_t i = 0; i < n; i++)
+		if (!all[i].body)
+			items[at++] = all[i];
+	for (size_t i = 0; i < n; i++)
+		if (all[i].body)
+			items[at++] = all[i];
+	mem_free(all);
+}
+
 struct rollback_wish {
 	struct store_past_filter filter;
 	int64_t revision;
@@ -189,6 +204,7 @@ bool api_rollback(struct call *c)
 	g.items = mem_zalloc(API_OBJECTS_MAX * sizeof(*g.items));
 	g.names = mem_zalloc(API_OBJECTS_MAX * sizeof(*g.names));
 	bool ok = store_past_since(c->cfg->store, (uint64_t)w.revision, &w.filter, take_past, &g, c->err) && !g.failed;
+	deletions_first(g.items, g.len);
 	snprintf(what, sizeof(what), "rollback to revision %lld", (long long)w.revision);
 	ok = ok && api_batch(c, g.items, g.len, what, w.dry_run, w.bodies);
 	c->object = -1; /* indices are of our own list */

@@ -86,6 +86,15 @@ def test_rollback_is_one_new_revision_that_restores_all_of_it(mesh):
     assert mesh.run("rollback", "6").returncode == 0 and mesh.revision() == 6
 
 
+def test_rollback_gives_an_address_back_to_the_service_that_had_it(mesh):
+    fixed = SERVICE.replace("selector:", "clusterIP: 240.7.7.7\n  selector:")
+    mesh.ok("apply", "-f", "-", text=fixed.replace("orders", "aaa"))
+    mesh.ok("delete", "service", "aaa", "-n", "shop")
+    mesh.ok("apply", "-f", "-", text=fixed.replace("orders", "bbb"))
+    assert sorted(mesh.ok("rollback", "1").splitlines()) == ["Service shop/aaa created", "Service shop/bbb deleted"]
+    assert json.loads(mesh.ok("get", "svc", "aaa", "-n", "shop", "-o", "json"))["spec"]["clusterIP"] == "240.7.7.7"
+
+
 def test_rollback_of_one_object_leaves_the_others(mesh):
     mesh.ok("apply", "-f", "-", text=SERVICE)
     mesh.ok("apply", "-f", "-", text=PORT_81 + "---" + SERVICE.replace("orders", "cart"))

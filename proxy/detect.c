@@ -143,6 +143,38 @@ enum detected detect_bytes(struct str first)
 	return request_line(first);
 }
 
+/* The server's connection preface (RFC 9113 3.4): a SETTINGS frame that is no ACK, on stream 0, of whole settings. */
+static enum heard settings(struct str s)
+{
+	static const uint8_t want[] = {0, 0, 0, 4, 0, 0, 0, 0, 0};
+	size_t n = MIN(s.len, sizeof(want));
+	for (size_t i = 0; i < n; i++)
+		if (i != 1 && i != 2 && (uint8_t)s.p[i] != want[i])
+			return HEARD_SPEECH;
+	if (s.len < sizeof(want))
+		return HEARD_MORE;
+	return ((uint8_t)s.p[1] << 8 | (uint8_t)s.p[2]) % 6 == 0 ? HEARD_HTTP : HEARD_SPEECH;
+}
+
+/* "HTTP/1.x 408": what servers say to who kept a connection open and asked nothing. */
+static enum heard idle_answer(struct str s)
+{
+	static const char want[] = "HTTP/1.? 408";
+	size_t n = MIN(s.len, sizeof(want) - 1);
+	for (size_t i = 0; i < n; i++)
+		if (want[i] == '?' ? s.p[i] != '0' && s.p[i] != '1' : s.p[i] != want[i])
+			return HEARD_SPEECH;
+	return n == sizeof(want) - 1 ? HEARD_HTTP : HEARD_MORE;
+}
+
+enum heard detect_server(struct str first, bool eof)
+{
+	if (first.len == 0)
+		return eof ? HEARD_END : HEARD_NOTHING;
+	enum heard h = first.p[0] == 0 ? settings(first) : idle_answer(first);
+	return h == HEARD_MORE && eof ? HEARD_SPEECH : h;
+}
+
 const char *detected_name(enum detected d)
 {
 	switch (d) {

@@ -9,6 +9,7 @@
 #include "proxy/mark.h"
 #include "proxy/pool.h"
 #include "proxy/stats.h"
+#include "proxy/verdict.h"
 
 #define SESSIONS_MAX     20000 /* downstream connections; further ones are closed at once */
 
@@ -26,6 +27,8 @@ struct proxy {
 	struct mark *mark;
 	struct pool *pool;
 	struct stats *stats;
+	struct verdicts *verdicts; /* of undeclared ports */
+	struct verdicts *peers;    /* of who dials us */
 	const struct link *link; /* NULL with -f */
 	const struct balance_ops *balance;
 	uint32_t route_random; /* state of the random numbers that choose between weighted backends; 0: not seeded */
@@ -34,6 +37,7 @@ struct proxy {
 	struct http_limits hop_limits; /* from sidecars: room for the hop's own fields */
 	struct list sessions;          /* struct session */
 	size_t n_sessions;
+	size_t n_speculative; /* sessions with a connection dialled while the client is silent */
 	bool draining;
 };
 

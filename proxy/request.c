@@ -662,6 +662,15 @@ static bool met_a_closing_connection(const struct request *r, const struct http_
 	       is_idempotent(r->head->method);
 }
 
+/* An answer that no proxy made: HTTP is what is spoken there. */
+static void note_answer(struct request_owner *o, const struct message *m)
+{
+	if (o->was_answered || message_get(m, "x-weft-error") != NULL)
+		return;
+	o->was_answered = true;
+	o->answered(o);
+}
+
 static void retry_or_answer(struct request *r, const struct http_reset *why)
 {
 	r->up = NULL;
@@ -734,6 +743,7 @@ static void up_head(void *ctx, struct message *m)
 		r->replayable = false;
 		buf_done(&r->replay);
 	}
+	note_answer(r->owner, m);
 	bool end = !interim && m->framing == FRAMING_NONE;
 	ops_of(r->down)->send_head(r->down, m, end);
 	if (end)

@@ -14,6 +14,9 @@ struct request_owner {
 	bool mesh; /* inbound over mTLS: hop fields are trusted and expected */
 	/* The subject of a request that begins now: looks the target up in the snapshot in force (target is filled and pointed to). */
 	void (*subject)(struct request_owner *o, struct target *target, struct subject *ret);
+	/* Once: an application has answered one of its requests in HTTP. */
+	void (*answered)(struct request_owner *o);
+	bool was_answered;
 };
 
 /* A stream begins on the owner's codec: what http_session_events.on_stream answers with. False: refused unprocessed. */

@@ -12,11 +12,13 @@
 #include <string.h>
 #include <unistd.h>
 
-#define SESSION_MAGIC 0x73657373
-#define HANDSHAKE_MS  10000
-#define DETECT_DECLARED_MS \
-	1000 /* inbound: a silent client of a port declared as TCP is a plaintext peer that listens first */
-#define DETECT_SILENT_MS 5000 /* undeclared: who says nothing for so long is taken for opaque */
+#define SESSION_MAGIC    0x73657373
+#define HANDSHAKE_MS     10000
+#define DETECT_SILENT_MS 50 /* who has not said what it speaks by then may be waiting for the server: it is dialled */
+#define DETECT_HELD_MS \
+	1000 /* so long, what the server said may have to wait for the client, and so does a failed dial */
+#define DETECT_UNSURE_MS 5000 /* what has come by then may be HTTP or not; or nothing came on a port declared HTTP */
+#define DETECT_NEVER     UINT64_MAX
 
 enum verdict { NEXT, WAIT, DONE };
 
@@ -34,13 +36,16 @@ struct session {
 	struct config_waiter waiter;
 	struct tls_peer *tls_peer;  /* inbound from the mesh */
 	struct request_owner owner; /* of its requests */
-	struct timer timer;         /* detection */
+	struct timer timer;         /* detection: time may decide something */
+	uint64_t detect_ms;         /* it began; 0: not yet */
+	uint64_t spec_after_ms;     /* no speculation before */
+	enum reason spec_failed;    /* the speculative dial failed, so */
 	struct task task;           /* run() from the loop */
 	enum detected detected;
 	unsigned step;
 	enum reason reason;
 	uint64_t began_ms;
-	bool asked, silent;
+	bool asked, speculated;
 };
 
 /* Kept for the life of a connection, idle ones too. */
@@ -66,6 +71,8 @@ static const struct {
 };
 enum { STEP_ORIGDST, STEP_TARGET, STEP_DETECT, STEP_HANDSHAKE, STEP_SERVE, STEP_CLOSE };
 _Static_assert(ARRAY_LEN(steps) == STEP_CLOSE + 1, "a name for each step");
+
+static struct tunnel *open_tunnel(struct session *s, struct conn *down);
 
 static void run(struct session *s)
 {
@@ -162,22 +169,6 @@ static bool http(enum protocol p)
 	return p == PROTOCOL_HTTP || p == PROTOCOL_HTTP2;
 }
 
-static void on_silence(struct timer *t)
-{
-	struct session *s = CONTAINER_OF(t, struct session, timer);
-	s->silent = true;
-	run(s);
-}
-
-static enum verdict wait_for_bytes(struct session *s, enum protocol p)
-{
-	if (!timer_running(&s->timer))
-		timer_start(&s->timer, s->direction == INBOUND && !http(p) && p != PROTOCOL_UNDECLARED
-					   ? DETECT_DECLARED_MS
-					   : DETECT_SILENT_MS);
-	return WAIT;
-}
-
 /* What has been seen, as the declaration allows: an HTTP port takes everything but TLS as HTTP and lets the strict parser refuse the rest;
  * a TCP port is opaque whatever passes over it. */
 static enum detected judge(enum detected seen, enum protocol p)
@@ -191,6 +182,199 @@ static enum detected judge(enum detected seen, enum protocol p)
 	return p == PROTOCOL_HTTP ? DETECT_HTTP1 : p == PROTOCOL_HTTP2 ? DETECT_HTTP2 : DETECT_OPAQUE;
 }
 
+static void on_timer(struct timer *t)
+{
+	run(CONTAINER_OF(t, struct session, timer));
+}
+
+/* Where what is learned about the destination is kept. */
+static struct verdict_key *place_of(const struct session *s, const struct target *t, struct verdict_key *k)
+{
+	if (s->direction == OUTBOUND && t->kind == TARGET_SERVICE)
+		verdict_key_service(k, t->service->name, t->service->version, s->to.port);
+	else
+		verdict_key_addr(k, &s->to);
+	return k;
+}
+
+static struct verdict_key *place(const struct session *s, struct verdict_key *k)
+{
+	return place_of(s, &s->target, k); /* as long as the snapshot is held: until it is served */
+}
+
+static enum known known_of(const struct session *s, enum protocol p)
+{
+	struct verdict_key k;
+	if (p == PROTOCOL_UNDECLARED)
+		return verdict_get(s->p->verdicts, place(s, &k), loop_now_ms(s->p->loop));
+	return http(p) ? KNOWN_HTTP : KNOWN_SERVER_FIRST;
+}
+
+/* Whether the client's address is in the mesh's own networks. */
+static bool inside(const struct session *s)
+{
+	struct target t;
+	snapshot_find(config_snapshot(s->p->config), &s->peer, &t);
+	return t.kind != TARGET_EXTERNAL;
+}
+
+/* Inbound: whether the client may yet turn out to be a sidecar, which must not be answered in plaintext. One always speaks first, but what
+ * it says may be late. Whoever is outside the mesh, or has only ever come in plaintext, is none. */
+static bool may_be_mesh(const struct session *s)
+{
+	struct verdict_key k;
+	if (s->direction == OUTBOUND || !inside(s))
+		return false;
+	verdict_key_ip(&k, &s->peer.ip);
+	return verdict_get(s->p->peers, &k, loop_now_ms(s->p->loop)) != KNOWN_PLAIN;
+}
+
+/* What a client's address stands for: a sidecar, once one of its certificates was verified; else plaintext. */
+static void learn_peer(struct session *s, bool mesh)
+{
+	struct verdict_key k;
+	uint64_t now = loop_now_ms(s->p->loop);
+	if (s->direction == OUTBOUND || (!mesh && !inside(s)))
+		return;
+	verdict_key_ip(&k, &s->peer.ip);
+	if (mesh || verdict_get(s->p->peers, &k, now) != KNOWN_MESH)
+		verdict_learn(s->p->peers, &k, mesh ? KNOWN_MESH : KNOWN_PLAIN, now);
+}
+
+/* A client that waited in vain and left where HTTP is known: perhaps it is not HTTP any more. */
+static void doubt(struct session *s)
+{
+	struct verdict_key k;
+	uint64_t now = loop_now_ms(s->p->loop);
+	if (conn_rx(s->conn)->len == 0 && now - s->detect_ms >= DETECT_HELD_MS && declared(s) == PROTOCOL_UNDECLARED)
+		verdict_doubt(s->p->verdicts, place(s, &k), now);
+}
+
+static void speculate(struct session *s)
+{
+	s->speculated = true;
+	s->tunnel = open_tunnel(s, NULL);
+	s->p->n_speculative++;
+}
+
+static void speculation_over(struct session *s, const char *outcome)
+{
+	s->p->n_speculative--;
+	stats_speculation(s->p->stats, s->direction, outcome);
+}
+
+/* Closed unused. */
+static void drop_speculation(struct session *s)
+{
+	if (s->tunnel == NULL)
+		return;
+	tunnel_drop(&s->tunnel);
+	speculation_over(s, "unused");
+}
+
+/* A client speaks HTTP at this place. The speculations of others there step aside: one may be what keeps a server with a single thread
+ * from this request. They are made again after a while, unless HTTP is known by then. */
+static void step_aside(struct session *s, const struct verdict_key *k)
+{
+	struct verdict_key other;
+	uint64_t now = loop_now_ms(s->p->loop);
+	if (s->p->n_speculative == 0)
+		return;
+	list_for_each (x, &s->p->sessions, struct session, node) {
+		if (x == s || x->step != STEP_DETECT || x->tunnel == NULL || x->direction != s->direction)
+			continue;
+		if (place(x, &other)->len != k->len || memcmp(other.text, k->text, k->len) != 0)
+			continue;
+		drop_speculation(x);
+		x->speculated = false;
+		x->spec_after_ms = now + DETECT_HELD_MS;
+		timer_start(&x->timer, DETECT_HELD_MS);
+	}
+}
+
+/* The client's first bytes. */
+static enum detected look(struct session *s)
+{
+	struct buf *rx = conn_rx(s->conn);
+	enum detected seen = detect_bytes(buf_pullup(rx, MIN(rx->len, (size_t)DETECT_BYTES_MAX)));
+	bool whole = rx->len >= DETECT_BYTES_MAX || (conn_rx_eof(s->conn) && rx->len > 0);
+	return seen == DETECT_MORE && whole ? DETECT_OPAQUE : seen;
+}
+
+/* The server's, on the speculative connection: enough of them make it opaque, SETTINGS and 408 do not (detect.h). */
+static enum detected overhear(struct session *s, uint64_t waited, uint64_t *ret_until)
+{
+	bool eof, held = may_be_mesh(s) && waited < DETECT_HELD_MS;
+	struct verdict_key k;
+	struct str said = tunnel_heard(s->tunnel, HEARD_BYTES, &eof);
+	enum heard h = detect_server(said, eof);
+	if (h == HEARD_NOTHING || h == HEARD_HTTP)
+		return DETECT_MORE;
+	if (held || (h == HEARD_MORE && waited < DETECT_HELD_MS)) {
+		*ret_until = DETECT_HELD_MS;
+		return DETECT_MORE;
+	}
+	if (h == HEARD_SPEECH && declared(s) == PROTOCOL_UNDECLARED)
+		verdict_learn(s->p->verdicts, place(s, &k), KNOWN_SERVER_FIRST, loop_now_ms(s->p->loop));
+	return DETECT_OPAQUE;
+}
+
+/* The client has not said yet what it speaks: the server, or time, may tell. *ret_until: when to look again, ms after the beginning. */
+static enum detected guess(struct session *s, enum protocol p, uint64_t waited, uint64_t *ret_until)
+{
+	enum known known = known_of(s, p);
+	const struct buf *rx = conn_rx(s->conn);
+	bool hello = rx->len > 0 && (uint8_t)buf_peek(rx).p[0] == 22;
+	uint64_t patience = s->direction == OUTBOUND && known == KNOWN_SERVER_FIRST ? 0 : DETECT_SILENT_MS;
+	*ret_until = rx->len == 0 && !http(p) ? DETECT_NEVER : hello ? HANDSHAKE_MS : DETECT_UNSURE_MS;
+	if (waited >= *ret_until)
+		return p == PROTOCOL_UNDECLARED && known == KNOWN_HTTP && !hello ? DETECT_HTTP1 : DETECT_OPAQUE;
+	if (rx->len == 0 && conn_rx_eof(s->conn)) /* nothing will come; a server may still have something to say */
+		return DETECT_OPAQUE;
+	if (s->tunnel != NULL)
+		return overhear(s, waited, ret_until);
+	if (s->speculated || known == KNOWN_HTTP || (hello && s->direction == INBOUND))
+		return DETECT_MORE;
+	if (s->spec_after_ms > s->detect_ms)
+		patience = s->spec_after_ms - s->detect_ms;
+	if (waited >= patience)
+		speculate(s);
+	else
+		*ret_until = patience;
+	return DETECT_MORE;
+}
+
+/* A speculative dial that failed is the end for who still says nothing: at once where the server is known to speak first, else there is
+ * time to turn out as HTTP, which has its own way and says why. */
+static bool failed(const struct session *s, enum protocol p, uint64_t waited, uint64_t *ret_until)
+{
+	if (s->spec_failed == REASON_NONE || conn_rx((struct conn *)s->conn)->len > 0)
+		return false;
+	if (s->direction == OUTBOUND && known_of(s, p) == KNOWN_SERVER_FIRST)
+		return true;
+	*ret_until = DETECT_HELD_MS;
+	return waited >= DETECT_HELD_MS;
+}
+
+static void settle(struct session *s, enum detected seen, enum protocol p)
+{
+	struct verdict_key k;
+	timer_stop(&s->timer);
+	s->detected = judge(seen, p);
+	if (s->detected != DETECT_MESH_H2 && s->detected != DETECT_MESH_TCP)
+		learn_peer(s, false);
+	/* Only the hop speaks weft1-*: an application that offers it outbound is left to its own TLS. */
+	if (s->direction == OUTBOUND && (s->detected == DETECT_MESH_H2 || s->detected == DETECT_MESH_TCP))
+		s->detected = DETECT_OPAQUE;
+	if (p == PROTOCOL_UNDECLARED && s->detected == DETECT_OPAQUE && known_of(s, p) == KNOWN_HTTP)
+		verdict_forget(s->p->verdicts, place(s, &k));
+	if (s->detected == DETECT_OPAQUE)
+		return;
+	drop_speculation(s);
+	if (p == PROTOCOL_UNDECLARED && known_of(s, p) != KNOWN_HTTP)
+		step_aside(s, place(s, &k));
+}
+
 static enum verdict step_detect(struct session *s)
 {
 	enum protocol p = declared(s);
@@ -198,23 +382,28 @@ static enum verdict step_detect(struct session *s)
 		s->detected = DETECT_OPAQUE;
 		return NEXT;
 	}
-	struct buf *rx = conn_rx(s->conn);
-	enum detected seen = detect_bytes(buf_pullup(rx, MIN(rx->len, (size_t)DETECT_BYTES_MAX)));
-	if (seen == DETECT_MORE && rx->len >= DETECT_BYTES_MAX)
-		seen = DETECT_OPAQUE;
-	if (seen == DETECT_MORE && conn_rx_eof(s->conn)) {
-		if (rx->len == 0)
-			return end(s, REASON_NONE);
-		seen = DETECT_OPAQUE;
+	if (s->detect_ms == 0)
+		s->detect_ms = loop_now_ms(s->p->loop);
+	uint64_t waited = loop_now_ms(s->p->loop) - s->detect_ms, until = DETECT_NEVER, fails = DETECT_NEVER;
+	enum detected seen = look(s);
+	if (seen == DETECT_MORE && conn_rx_eof(s->conn) && known_of(s, p) == KNOWN_HTTP) {
+		doubt(s);
+		return end(s, REASON_NONE);
 	}
-	if (seen == DETECT_MORE && !s->silent)
-		return wait_for_bytes(s, p);
-	timer_stop(&s->timer);
-	s->detected = judge(seen, p);
-	/* Only the hop speaks weft1-*: an application that offers it outbound is left to its own TLS. */
-	if (s->direction == OUTBOUND && (s->detected == DETECT_MESH_H2 || s->detected == DETECT_MESH_TCP))
-		s->detected = DETECT_OPAQUE;
-	return NEXT;
+	if (seen == DETECT_MORE)
+		seen = guess(s, p, waited, &until);
+	if (seen != DETECT_MORE) {
+		settle(s, seen, p);
+		return NEXT;
+	}
+	if (failed(s, p, waited, &fails))
+		return end(s, s->spec_failed);
+	until = MIN(until, fails);
+	if (until == DETECT_NEVER)
+		timer_stop(&s->timer);
+	else
+		timer_start(&s->timer, until - waited);
+	return WAIT;
 }
 
 /* --- handshake --- */
@@ -224,6 +413,7 @@ static enum verdict step_handshake(struct session *s)
 	if (s->detected != DETECT_MESH_H2 && s->detected != DETECT_MESH_TCP)
 		return NEXT;
 	if (s->owner.mesh) { /* on_open came: the peer is verified */
+		learn_peer(s, true);
 		s->detected = str_is(conn_alpn(s->conn), ALPN_WEFT_TCP) ? DETECT_MESH_TCP : DETECT_MESH_H2;
 		return NEXT;
 	}
@@ -264,6 +454,8 @@ static void on_fail(void *ctx, const struct err *err)
 	MUST_BE(s, SESSION_MAGIC);
 	bool untrusted = s->tls_peer != NULL && s->tls_peer->err.code != ERR_NONE;
 	char peer[ADDR_TEXT_MAX];
+	if (s->step == STEP_DETECT)
+		doubt(s);
 	if (s->step == STEP_HANDSHAKE)
 		event(EV_PEER_REFUSED, "peer=\"%s\" why=\"%s\"", addr_text(&s->peer, peer),
 		      untrusted ? s->tls_peer->err.text : err->text);
@@ -319,20 +511,37 @@ static void on_tunnel_end(void *ctx, enum reason reason, const char *text)
 	struct session *s = ctx;
 	MUST_BE(s, SESSION_MAGIC);
 	s->tunnel = NULL;
+	if (s->conn != NULL) { /* it was a speculation */
+		speculation_over(s, "failed");
+		s->spec_failed = reason;
+	}
 	char peer[ADDR_TEXT_MAX], to[ADDR_TEXT_MAX];
 	if (reason == REASON_UPSTREAM_UNTRUSTED)
 		event(EV_PEER_REFUSED, "peer=\"%s\" to=\"%s\" why=\"%s\"", addr_text(&s->peer, peer),
 		      addr_text(&s->to, to), text);
-	end(s, reason);
+	if (s->conn != NULL)
+		run(s);
+	else
+		end(s, reason);
 }
 
-static void serve_opaque(struct session *s)
+static void on_heard(void *ctx)
+{
+	struct session *s = ctx;
+	MUST_BE(s, SESSION_MAGIC);
+	MUST(s->step == STEP_DETECT);
+	run(s);
+}
+
+/* down NULL: speculative. */
+static struct tunnel *open_tunnel(struct session *s, struct conn *down)
 {
 	struct tunnel_from from = {
-	    .down = s->conn,
+	    .down = down,
 	    .mesh = s->detected == DETECT_MESH_TCP,
 	    .client = s->peer,
 	    .service = s->target.kind == TARGET_SERVICE && s->direction == OUTBOUND ? s->target.service->name : "",
+	    .on_heard = on_heard,
 	    .on_end = on_tunnel_end,
 	    .ctx = s,
 	};
@@ -348,8 +557,19 @@ static void serve_opaque(struct session *s)
 	    .target = &s->target,
 	    .port = s->direction == INBOUND ? snapshot_inbound(s->snapshot, s->to.port) : NULL,
 	};
+	return tunnel_new(s->p, &from);
+}
+
+static void serve_opaque(struct session *s)
+{
+	struct conn *down = s->conn;
 	s->conn = NULL;
-	s->tunnel = tunnel_new(s->p, &from);
+	if (s->tunnel == NULL) {
+		s->tunnel = open_tunnel(s, down);
+		return;
+	}
+	speculation_over(s, "carried");
+	tunnel_take(s->tunnel, down);
 }
 
 static enum verdict step_serve(struct session *s)
@@ -386,6 +606,7 @@ static enum verdict step_close(struct session *s)
 {
 	request_abort_all(&s->owner, s->reason);
 	config_unwant(&s->waiter);
+	drop_speculation(s);
 	timer_stop(&s->timer);
 	task_cancel(&s->task);
 	if (s->http != NULL)
@@ -425,6 +646,21 @@ static void subject(struct request_owner *o, struct target *target, struct subje
 	snapshot_find(now, &s->to, target);
 }
 
+/* An application has answered in HTTP: that is what is spoken there. */
+static void answered(struct request_owner *o)
+{
+	struct session *s = CONTAINER_OF(o, struct session, owner);
+	struct verdict_key k;
+	struct target t = {.kind = TARGET_UNKNOWN};
+	struct subject sub;
+	MUST_BE(s, SESSION_MAGIC);
+	if (declared(s) != PROTOCOL_UNDECLARED)
+		return;
+	subject(o, &t, &sub);
+	if (verdict_learn(s->p->verdicts, place_of(s, &t, &k), KNOWN_HTTP, loop_now_ms(s->p->loop)))
+		step_aside(s, &k);
+}
+
 void session_accept(struct proxy *p, enum direction d, int fd)
 {
 	if (p->n_sessions >= SESSIONS_MAX) {
@@ -438,10 +674,10 @@ void session_accept(struct proxy *p, enum direction d, int fd)
 	s->p = p;
 	s->direction = d;
 	s->began_ms = loop_now_ms(p->loop);
-	s->owner = (struct request_owner){.p = p, .subject = subject};
+	s->owner = (struct request_owner){.p = p, .subject = subject, .answered = answered};
 	list_init(&s->owner.requests);
 	list_init(&s->waiter.node);
-	timer_init(&s->timer, p->loop, on_silence);
+	timer_init(&s->timer, p->loop, on_timer);
 	task_init(&s->task, run_task);
 	list_push(&p->sessions, &s->node);
 	p->n_sessions++;
@@ -455,7 +691,7 @@ void session_accept(struct proxy *p, enum direction d, int fd)
 /* Nothing was asked on it yet: closing it now is what a server does with an idle connection. */
 static bool idle_before_first(struct session *s)
 {
-	return s->step == STEP_DETECT && http(declared(s)) && conn_rx(s->conn)->len == 0;
+	return s->step == STEP_DETECT && known_of(s, declared(s)) == KNOWN_HTTP && conn_rx(s->conn)->len == 0;
 }
 
 void session_drain_all(struct proxy *p)
@@ -465,6 +701,7 @@ void session_drain_all(struct proxy *p)
 		if (s->http != NULL) {
 			http_session_ops(s->http)->drain(s->http);
 		} else if (idle_before_first(s)) {
+			drop_speculation(s);
 			conn_close(&s->conn);
 			end(s, REASON_DRAINING);
 		}
@@ -475,7 +712,7 @@ void session_abort_all(struct proxy *p)
 {
 	while (!list_empty(&p->sessions)) {
 		struct session *s = CONTAINER_OF(p->sessions.next, struct session, node);
-		if (s->tunnel != NULL)
+		if (s->tunnel != NULL && s->conn == NULL)
 			tunnel_abort(&s->tunnel, REASON_DRAINING);
 		end(s, REASON_DRAINING);
 	}

@@ -45,6 +45,13 @@ static const struct metric_family closed = {
     .labels = {"direction", "secured", "reason"},
 };
 
+static const struct metric_family speculations = {
+    .name = "weft_speculative_dials_total",
+    .help = "Connections dialled while the client was silent, by what became of them: carried, unused, failed.",
+    .kind = METRIC_COUNTER,
+    .labels = {"direction", "outcome"},
+};
+
 struct stats {
 	struct metrics *metrics;
 	struct metric *duration[2];
@@ -93,6 +100,12 @@ void stats_tunnel(struct stats *s, enum direction d, const char *service, enum r
 	struct str to[] = {str_of(way_name(d)), STR("to")}, from[] = {str_of(way_name(d)), STR("from")};
 	metric_add(metric_get(s->metrics, &tunnel_bytes, to), up_bytes);
 	metric_add(metric_get(s->metrics, &tunnel_bytes, from), down_bytes);
+}
+
+void stats_speculation(struct stats *s, enum direction d, const char *outcome)
+{
+	struct str v[] = {str_of(way_name(d)), str_of(outcome)};
+	metric_add(metric_get(s->metrics, &speculations, v), 1);
 }
 
 void stats_open(struct stats *s, enum direction d)

@@ -18,6 +18,8 @@ void stats_request(struct stats *s, enum direction d, const char *service, uint1
 /* One opaque connection has ended. */
 void stats_tunnel(struct stats *s, enum direction d, const char *service, enum reason r, uint64_t up_bytes,
 		  uint64_t down_bytes);
+/* What became of a speculative dial: "carried", "unused", "failed". */
+void stats_speculation(struct stats *s, enum direction d, const char *outcome);
 /* One downstream connection was accepted, and has ended. `secured`: mTLS with a mesh peer (inbound). */
 void stats_open(struct stats *s, enum direction d);
 void stats_close(struct stats *s, enum direction d, bool secured, enum reason r);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* tunnel.c: the way of an opaque connection, in order: policy, balance, connect, pump, finish. */
+/* tunnel.c: the way of an opaque connection, in order: policy, balance, connect, hold, pump, finish. */
 #include "proxy/tunnel.h"
 
 #include "lib/mem.h"
@@ -33,6 +33,7 @@ _Static_assert(sizeof(struct tunnel) <= 1024, "struct tunnel is kept for the lif
 static enum verdict step_policy(struct tunnel *t);
 static enum verdict step_balance(struct tunnel *t);
 static enum verdict step_connect(struct tunnel *t);
+static enum verdict step_hold(struct tunnel *t);
 static enum verdict step_pump(struct tunnel *t);
 static enum verdict step_finish(struct tunnel *t);
 
@@ -43,6 +44,7 @@ static const struct {
     {"policy", step_policy},   /* may it? -> permit, or a reason                */
     {"balance", step_balance}, /* permit + target -> endpoint                   */
     {"connect", step_connect}, /* endpoint -> a connection of its own           */
+    {"hold", step_hold},       /* speculative: until its client is known        */
     {"pump", step_pump},       /* bytes both ways until both sides have ended   */
     {"finish", step_finish},   /* counters, the owner hears, memory goes        */
 };
@@ -98,6 +100,16 @@ static enum verdict step_balance(struct tunnel *t)
 }
 
 /* --- both connections --- */
+
+static enum verdict step_hold(struct tunnel *t)
+{
+	if (t->from.down != NULL)
+		return NEXT;
+	struct buf *rx = conn_rx(t->up);
+	if (rx->len > 0 || conn_rx_eof(t->up))
+		t->from.on_heard(t->from.ctx);
+	return WAIT;
+}
 
 /* What came from one side goes to the other; a full side leaves the rest in rx, where the mark stops the peer. */
 static void move(struct conn *from, struct conn *to, bool *done)
@@ -250,9 +262,9 @@ static void close_both(struct tunnel *t)
 		conn_close(&t->up);
 	else if (t->up != NULL)
 		conn_reset(&t->up);
-	if (t->reason == REASON_NONE)
+	if (t->from.down != NULL && t->reason == REASON_NONE)
 		conn_close(&t->from.down);
-	else
+	else if (t->from.down != NULL)
 		conn_reset(&t->from.down);
 }
 
@@ -260,9 +272,11 @@ static enum verdict step_finish(struct tunnel *t)
 {
 	uint64_t up = t->up != NULL ? conn_tx_bytes(t->up) : 0;
 	uint64_t down = t->up != NULL ? conn_rx_bytes(t->up) : 0;
+	bool speculative = t->from.down == NULL;
 	close_both(t);
 	task_cancel(&t->start); /* the client may be gone before it ran */
-	stats_tunnel(t->p->stats, t->from.subject.direction, t->from.service, t->reason, up, down);
+	if (!speculative)
+		stats_tunnel(t->p->stats, t->from.subject.direction, t->from.service, t->reason, up, down);
 	t->magic = 0;
 	loop_defer_free(t->p->loop, t, tunnel_free);
 	t->from.on_end(t->from.ctx, t->reason, t->why.text);
@@ -281,10 +295,36 @@ struct tunnel *tunnel_new(struct proxy *p, const struct tunnel_from *from)
 	t->magic = TUNNEL_MAGIC;
 	t->p = p;
 	t->from = *from;
-	conn_set_events(t->from.down, &down_events, t);
+	if (t->from.down != NULL)
+		conn_set_events(t->from.down, &down_events, t);
 	task_init(&t->start, on_start);
 	loop_at_turn_end(p->loop, &t->start);
 	return t;
+}
+
+struct str tunnel_heard(struct tunnel *t, size_t max, bool *ret_eof)
+{
+	MUST_BE(t, TUNNEL_MAGIC);
+	*ret_eof = t->up_open && conn_rx_eof(t->up);
+	if (!t->up_open)
+		return STR("");
+	struct buf *rx = conn_rx(t->up);
+	return buf_pullup(rx, MIN(rx->len, max));
+}
+
+void tunnel_take(struct tunnel *t, struct conn *down)
+{
+	MUST_BE(t, TUNNEL_MAGIC);
+	MUST(t->from.down == NULL);
+	t->from.down = down;
+	conn_set_events(down, &down_events, t);
+	conn_rx_kick(down); /* what both have said already is moved from the loop */
+}
+
+void tunnel_drop(struct tunnel **tp)
+{
+	MUST((*tp)->from.down == NULL);
+	tunnel_abort(tp, REASON_NONE);
 }
 
 void tunnel_abort(struct tunnel **tp, enum reason reason)

@@ -143,6 +143,8 @@ static bool make(struct worker *w, struct err *err)
 	p->identity = identity_new();
 	p->config = config_new(p->loop);
 	p->stats = stats_new();
+	p->verdicts = verdicts_new();
+	p->peers = verdicts_new();
 	p->balance = &balance_round_robin;
 	p->limits = http_limits_default;
 	/* An application's idle connection is ended by the application: closing it here would race with the request that it is about to
@@ -220,6 +222,8 @@ static void unmake(struct worker *w)
 	config_free(&p->config);
 	identity_free(&p->identity);
 	stats_free(&p->stats);
+	verdicts_free(&p->verdicts);
+	verdicts_free(&p->peers);
 	mark_free(&p->mark);
 	loop_free(&p->loop);
 	mem_wipe(w->join, sizeof(w->join));

@@ -34,7 +34,6 @@ static const struct {
     BYTES("GET", DETECT_MORE),
     BYTES("GET /a", DETECT_MORE),
     BYTES("", DETECT_MORE),
-#undef BYTES
 };
 
 START_TEST(first_bytes_are_taken_for_what_they_are)
@@ -120,6 +119,54 @@ START_TEST(a_damaged_client_hello_is_never_the_mesh_own_by_accident)
 }
 END_TEST
 
+static const struct {
+	const char *bytes;
+	size_t len;
+	enum heard is;
+} heard[] = {
+    BYTES("220 mail ESMTP\r\n", HEARD_SPEECH),
+    BYTES("\x4a\0\0\0\x0a"
+	  "8.0.36",
+	  HEARD_SPEECH), /* MySQL */
+    BYTES("SSH-2.0-x\r\n", HEARD_SPEECH),
+    BYTES("-DENIED Redis", HEARD_SPEECH),
+    BYTES("\0\0\x12\4\0\0\0\0\0"
+	  "\0\3\0\0\0\x64",
+	  HEARD_HTTP),                         /* SETTINGS */
+    BYTES("\0\0\0\4\0\0\0\0\0", HEARD_HTTP),   /* of no settings */
+    BYTES("\0\0\0\4\1\0\0\0\0", HEARD_SPEECH), /* an ACK comes second */
+    BYTES("\0\0\5\4\0\0\0\0\0", HEARD_SPEECH), /* no whole setting */
+    BYTES("\0\0\6\4\0\0\0\0\1", HEARD_SPEECH), /* not the connection's */
+    BYTES("\0\0\0\6\0\0\0\0\0", HEARD_SPEECH), /* a PING */
+    BYTES("HTTP/1.1 408 Request Timeout\r\n", HEARD_HTTP),
+    BYTES("HTTP/1.0 408 ", HEARD_HTTP),
+    BYTES("HTTP/1.1 200 OK\r\n", HEARD_SPEECH),
+    BYTES("HTTP/2.0 408", HEARD_SPEECH),
+};
+
+#undef BYTES
+
+START_TEST(what_a_server_says_first_is_speech_but_for_settings_and_408)
+{
+	struct str s = str_make(heard[_i].bytes, heard[_i].len);
+	ck_assert_int_eq(detect_server(s, false), heard[_i].is);
+	ck_assert_int_eq(detect_server(s, true), heard[_i].is);
+	for (size_t n = 1; n < s.len; n++) { /* cut anywhere: not sure, or the same; at the end it is speech */
+		enum heard h = detect_server(str_make(s.p, n), false);
+		ck_assert(h == HEARD_MORE || h == heard[_i].is);
+		if (h == HEARD_MORE)
+			ck_assert_int_eq(detect_server(str_make(s.p, n), true), HEARD_SPEECH);
+	}
+}
+END_TEST
+
+START_TEST(a_server_that_says_nothing_is_no_evidence_and_its_end_is_its_end)
+{
+	ck_assert_int_eq(detect_server(STR(""), false), HEARD_NOTHING);
+	ck_assert_int_eq(detect_server(STR(""), true), HEARD_END);
+}
+END_TEST
+
 Suite *detect_suite(void);
 Suite *detect_suite(void)
 {
@@ -129,6 +176,9 @@ Suite *detect_suite(void)
 	tcase_add_loop_test(t, a_verdict_never_changes_with_more_bytes, 0, (int)(sizeof(plain) / sizeof(plain[0])));
 	tcase_add_loop_test(t, a_client_hello_is_judged_whole_however_it_is_split, 0, 4);
 	tcase_add_test(t, a_damaged_client_hello_is_never_the_mesh_own_by_accident);
+	tcase_add_loop_test(t, what_a_server_says_first_is_speech_but_for_settings_and_408, 0,
+			    (int)(sizeof(heard) / sizeof(heard[0])));
+	tcase_add_test(t, a_server_that_says_nothing_is_no_evidence_and_its_end_is_its_end);
 	suite_add_tcase(s, t);
 	return s;
 }

@@ -145,6 +145,8 @@ static void make(struct spine *w, struct proxy *p, const char *sa)
 	credential_unref(&c);
 	p->config = config_new(w->loop);
 	p->stats = stats_new();
+	p->verdicts = verdicts_new();
+	p->peers = verdicts_new();
 	p->balance = &balance_round_robin;
 	p->limits = http_limits_default;
 	p->own_limits = http_limits_default;
@@ -161,6 +163,8 @@ static void unmake(struct proxy *p)
 	config_free(&p->config);
 	identity_free(&p->identity);
 	stats_free(&p->stats);
+	verdicts_free(&p->verdicts);
+	verdicts_free(&p->peers);
 	mark_free(&p->mark);
 }
 

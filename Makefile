@@ -63,7 +63,7 @@ programs += $(if $(wildcard bpf/main_capture.c),$(B)/bin/weft-capture)
 
 .DELETE_ON_ERROR:
 .SECONDARY:
-.PHONY: all help deps test unit integ lint format docs e2e-api e2e-h2spec demo bench fuzz fuzz-replay install uninstall clean compile_commands.json
+.PHONY: all help deps test unit integ lint format docs e2e-api e2e-h2spec e2e-grpc-go demo bench fuzz fuzz-replay install uninstall clean compile_commands.json
 
 all: $(programs) ## build the four programs into build/plain/bin (SAN=asan, SAN=tsan, DEBUG=1: other variants)
 
@@ -209,6 +209,12 @@ build/tools/h2spec:
 
 e2e-h2spec: all $(H2SPEC) ## h2spec (strict) through two sidecars to nghttpd; needs Go, or H2SPEC=program (root)
 	$(Q)$(PYTHON) tests/e2e/h2spec.py $(H2SPEC) > build/h2spec.txt 2>&1; s=$$?; sed -n '/^Failures/,$$p' build/h2spec.txt | grep . || true; tail -n 1 build/h2spec.txt; exit $$s
+
+build/tools/grpc_go: $(wildcard tests/e2e/grpc_go/*)
+	$(Q)mkdir -p $(@D) && cd tests/e2e/grpc_go && go build -o $(CURDIR)/$@ .
+
+e2e-grpc-go: all build/tools/grpc_go ## grpc-go at both ends of the mesh (root; needs Go and its module proxy)
+	$(Q)$(PYTHON) tests/e2e/grpc_go.py build/tools/grpc_go
 
 install: all ## install into $(DESTDIR)$(PREFIX)
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/sbin $(DESTDIR)$(PREFIX)/share/doc/weft

@@ -4,6 +4,7 @@
 #include "control/cli.h"
 #include "control/document.h"
 #include "control/kind.h"
+#include "control/kind_httproute.h"
 #include "control/kind_service.h"
 #include "lib/http/client.h"
 #include "lib/json.h"
@@ -72,6 +73,7 @@ enum cli_exit cli_config_dump(struct cli *c, struct err *err)
 struct render {
 	const struct cli *c;
 	json_t *services; /* of the output */
+	json_t *routes;   /* of the output */
 	json_t *by_name;  /* "namespace/name" -> {"out": of services, "in": as applied} */
 	unsigned vips;
 	struct err *err;
@@ -183,6 +185,103 @@ static bool add_slice(struct render *r, const struct object *o)
 	return true;
 }
 
+/* --- routes --- */
+
+/* The service of the files that a route names; *ret_key is "namespace/name", mem_free. */
+static bool named_service(struct render *r, const struct object *o, const char *name, struct service *ret,
+			  char **ret_key)
+{
+	char *key = mem_printf("%s/%s", o->ns, name);
+	const json_t *known = json_object_get(r->by_name, key);
+
+	if (!known)
+		err_set(r->err, ERR_INVALID, "HTTPRoute %s/%s: there is no Service %s in the files", o->ns, o->name,
+			key);
+	if (!known || !service_read(json_object_get(known, "in"), ret, r->err)) {
+		mem_free(key);
+		return false;
+	}
+	*ret_key = key;
+	return true;
+}
+
+static bool render_parents(struct render *r, const struct object *o, const struct httproute *route, json_t *list)
+{
+	for (size_t i = 0; i < route->parents_len; i++) {
+		struct service s;
+		uint16_t port = 0;
+		char *key;
+		if (!named_service(r, o, route->parents[i].name, &s, &key))
+			return false;
+		json_t *out = json_pack("{s:s}", "service", key);
+		mem_free(key);
+		json_array_append_new(list, out);
+		if (!httproute_attach(&route->parents[i], &s, &port, r->err))
+			return err_prefix(r->err, "HTTPRoute %s/%s: spec.parentRefs[%zu]", o->ns, o->name, i);
+		if (port)
+			json_object_set_new(out, "port", json_integer(port));
+	}
+	return true;
+}
+
+static bool render_backends(struct render *r, const struct object *o, const json_t *backends, json_t *list)
+{
+	size_t i;
+	json_t *b;
+
+	json_array_foreach((json_t *)(uintptr_t)backends, i, b)
+	{
+		struct service s;
+		char *key;
+		if (!named_service(r, o, json_string_value(json_object_get(b, "name")), &s, &key))
+			return false;
+		json_array_append_new(list,
+				      json_pack("{s:s, s:O, s:O}", "service", key, "port", json_object_get(b, "port"),
+						"weight", json_object_get(b, "weight")));
+		mem_free(key);
+		if (!httproute_resolve(b, &s, r->err))
+			return err_prefix(r->err, "HTTPRoute %s/%s", o->ns, o->name);
+	}
+	return true;
+}
+
+/* As normalised; -f has no types of headers and parameters. */
+static json_t *render_matches(const json_t *matches)
+{
+	static const char *const lists[] = {"headers", "queryParams"};
+	json_t *out = json_deep_copy(matches), *m, *f;
+	size_t i, k;
+
+	json_array_foreach(out, i, m)
+	{
+		for (size_t l = 0; l < ARRAY_LEN(lists); l++)
+			json_array_foreach(json_object_get(m, lists[l]), k, f) json_object_del(f, "type");
+	}
+	return out;
+}
+
+static bool add_route(struct render *r, const struct object *o)
+{
+	struct httproute route;
+	json_t *rule, *parents = json_array(), *rules = json_array();
+	size_t i;
+
+	json_array_append_new(r->routes, json_pack("{s:s, s:s, s:o, s:o}", "name", o->name, "namespace", o->ns,
+						   "parents", parents, "rules", rules));
+	if (!httproute_read(o->body, &route, r->err) || !render_parents(r, o, &route, parents))
+		return false;
+	json_array_foreach((json_t *)(uintptr_t)route.rules, i, rule)
+	{
+		json_t *backends = json_array();
+		json_array_append_new(rules, json_pack("{s:o, s:o}", "matches",
+						       render_matches(json_object_get(rule, "matches")), "backends",
+						       backends));
+		if (!render_backends(r, o, json_object_get(rule, "backendRefs"), backends))
+			return false;
+	}
+	return true;
+}
+
 static bool add_all(struct render *r, const json_t *objects, const struct kind *kind,
 		    bool (*add)(struct render *, const struct object *))
 {
@@ -210,9 +309,11 @@ static bool all_renderable(const json_t *objects, struct err *err)
 	{
 		const char *kind = json_string_value(json_object_get(body, "kind"));
 		const json_t *meta = json_object_get(body, "metadata");
-		if (strcmp(kind, kind_service.name) != 0 && strcmp(kind, kind_endpointslice.name) != 0)
+		if (strcmp(kind, kind_service.name) != 0 && strcmp(kind, kind_endpointslice.name) != 0 &&
+		    strcmp(kind, kind_httproute.name) != 0)
 			return err_set(err, ERR_UNSUPPORTED,
-				       "%s %s/%s: a proxy that runs from a file takes Services and EndpointSlices only",
+				       "%s %s/%s: a proxy that runs from a file takes Services, EndpointSlices and "
+				       "HTTPRoutes only",
 				       kind, json_string_value(json_object_get(meta, "namespace")),
 				       json_string_value(json_object_get(meta, "name")));
 	}
@@ -285,15 +386,20 @@ enum cli_exit cli_config_render(struct cli *c, struct err *err)
 		return CLI_USAGE;
 	json_t *objects = cli_read_files(c, &d, err) ? cli_checked_objects(c, &d) : NULL;
 	r.services = json_array();
+	r.routes = json_array();
 	r.by_name = json_object();
 	bool ok = objects && all_renderable(objects, err) && add_all(&r, objects, &kind_service, add_service) &&
-		  add_all(&r, objects, &kind_endpointslice, add_slice);
+		  add_all(&r, objects, &kind_endpointslice, add_slice) &&
+		  add_all(&r, objects, &kind_httproute, add_route);
 	if (ok) {
 		json_object_set(out, "services", r.services);
+		if (json_array_size(r.routes))
+			json_object_set(out, "routes", r.routes);
 		json_dumpf(out, stdout, JSON_INDENT(2));
 		putchar('\n');
 	}
 	json_decref(r.services);
+	json_decref(r.routes);
 	json_decref(r.by_name);
 	json_decref(objects);
 	json_decref(out);

@@ -3,6 +3,7 @@
 
 import json
 import re
+import subprocess
 
 import pytest
 from harness.mesh import Mesh
@@ -258,3 +259,24 @@ def test_a_route_may_lead_to_its_own_parent_and_stands_over_a_restart_of_all(sho
     shop.mesh.start_control()
     shop.mesh.apply(route(backends=[to("orders-v2")]))
     wait_until(lambda: shop.count(40) == {"v2": 40}, 15, "the new route")
+
+
+def test_a_rendered_file_with_a_route_is_taken_by_the_proxy(program, tmp_path):
+    path = tmp_path / "mesh.yaml"
+    good = route(rules=[{"matches": [{"path": {"type": "Exact", "value": "/x"}, "method": "GET", "headers": [{"name": "a", "value": "b"}],
+                                      "queryParams": [{"name": "c", "value": "d"}]}], "backendRefs": [to("orders-v2", 3)]}, {}], sectionName="http")
+    services = [service("orders", {"app": "orders"}), service("orders-v2", {"app": "orders"})]
+    render = [program("weft"), "config", "render", "-f", path, "--name", "web-1", "-n", "shop", "--trust-domain", "weft.test"]
+    path.write_text("\n---\n".join([good, *services]))
+    r = subprocess.run(render, capture_output=True, text=True, timeout=30)
+    assert r.returncode == 0, r.stderr
+    assert json.loads(r.stdout)["routes"][0]["parents"] == [{"service": "shop/orders", "port": 80}]
+    (tmp_path / "mesh.json").write_text(r.stdout)
+    r = subprocess.run([program("weft-proxy"), "-t", "-f", tmp_path / "mesh.json"], capture_output=True, text=True, timeout=30)
+    assert r.returncode == 0, r.stdout + r.stderr
+    for text, want in (([good, services[0]], "HTTPRoute shop/canary: there is no Service shop/orders-v2 in the files"),
+                       ([route(backends=[to("orders", port=81)]), *services], "HTTPRoute shop/canary: Service orders has no port 81"),
+                       ([route(backends=[], port=81), *services], "HTTPRoute shop/canary: spec.parentRefs[0]: Service orders has no such port")):
+        path.write_text("\n---\n".join(text))
+        r = subprocess.run(render, capture_output=True, text=True, timeout=30)
+        assert r.returncode == 1 and want in r.stderr, r.stderr

@@ -13,6 +13,7 @@
 #include "lib/proto/weft.pb-c.h"
 #include "proxy/catalog.h"
 #include "proxy/snapshot_build.h"
+#include "proxy/snapshot_route.h"
 
 #define IDLE_MS       (5 * 60 * 1000) /* an address not touched for so long is let go */
 #define IDLE_SWEEP_MS (15 * 1000)
@@ -694,6 +695,19 @@ static void dump_address(void *ctx, const struct ip *ip)
 					       (json_int_t)(loop_now_ms(d->c->loop) - a->touched_ms)));
 }
 
+/* {"shop/orders": [...]}: of each service that has routes, in force. */
+static json_t *dump_routes(const struct config *c)
+{
+	size_t n;
+	json_t *out = json_object();
+	struct service **v = catalog_services(c->catalog, &n);
+	for (size_t i = 0; i < n; i++)
+		if (v[i]->routes)
+			json_object_set_new(out, v[i]->name, route_table_dump(v[i]->routes));
+	mem_free(v);
+	return out;
+}
+
 json_t *config_dump(const struct config *c)
 {
 	struct dump resources = {c, json_array()}, addresses = {c, json_array()};
@@ -706,8 +720,9 @@ json_t *config_dump(const struct config *c)
 		json_array_append_new(cidrs, json_sprintf("%s/%u", ip_text(&c->cidrs[i].ip, text), c->cidrs[i].bits));
 	list_for_each (w, &c->waiters, struct config_waiter, node)
 		waiting++;
-	return json_pack("{s:I, s:s, s:o, s:I, s:I, s:I, s:o, s:o}", "serial", (json_int_t)c->serial, "trustDomain",
-			 c->trust_domain, "cidrs", cidrs, "services", (json_int_t)snapshot_services(c->snapshot),
-			 "workloads", (json_int_t)snapshot_workloads(c->snapshot), "waiting", waiting, "resources",
-			 resources.to, "addresses", addresses.to);
+	return json_pack("{s:I, s:s, s:o, s:I, s:I, s:I, s:o, s:o, s:o}", "serial", (json_int_t)c->serial,
+			 "trustDomain", c->trust_domain, "cidrs", cidrs, "services",
+			 (json_int_t)snapshot_services(c->snapshot), "workloads",
+			 (json_int_t)snapshot_workloads(c->snapshot), "waiting", waiting, "resources", resources.to,
+			 "addresses", addresses.to, "routes", dump_routes(c));
 }

@@ -8,6 +8,8 @@
 #include "lib/proto/weft.pb-c.h"
 #include "proxy/snapshot.h"
 
+#include <jansson.h>
+
 struct route_backend {
 	const struct service *service;   /* the table holds a reference; NULL: missing */
 	const struct service_port *port; /* of that service; NULL: missing */
@@ -49,6 +51,8 @@ void route_table_unref(struct route_table **t);
 
 /* Whether any route speaks of this port: it is HTTP then, whatever the client's first bytes. */
 bool route_has_port(const struct route_table *t, uint16_t port);
+/* Every match in the order in which they are tried, with where it leads: for operators. A new reference. */
+json_t *route_table_dump(const struct route_table *t);
 
 struct route_part {
 	const char *name; /* of the resource */

@@ -243,8 +243,10 @@ def test_a_route_may_lead_to_its_own_parent_and_stands_over_a_restart_of_all(sho
     wait_until(lambda: "v2" in shop.count(40), 5, "the route in force")
     got = shop.count(400)
     assert got["v1"] > 100 and got["v2"] > 100 and got["v1"] + got["v2"] == 400, got
-    table = shop.web.admin("/config")["resources"]
-    assert ["Route", "shop/canary"] in [[r["type"], r["name"]] for r in table]
+    dump = shop.web.admin("/config")
+    assert ["Route", "shop/canary"] in [[r["type"], r["name"]] for r in dump["resources"]]
+    assert dump["routes"] == {"shop/orders": [{"route": "shop/canary", "path": "prefix /", "backends": [
+        {"service": f"shop/{name}", "port": 80, "weight": 50, "endpoints": 1} for name in ("orders", "orders-v2")]}]}, dump["routes"]
     # The copy on disk has the route, its backends and their endpoints: a worker restarted without weftd goes on with them.
     kept = shop.mesh.state_dir / "shop-web-1" / "config"
     wait_until(lambda: kept.exists() and b"shop/canary" in kept.read_bytes(), 5, "the configuration on disk")

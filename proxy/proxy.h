@@ -29,7 +29,7 @@ struct proxy {
 	struct stats *stats;
 	struct verdicts *verdicts; /* of undeclared ports */
 	struct verdicts *peers;    /* of who dials us */
-	const struct link *link; /* NULL with -f */
+	const struct link *link;   /* NULL with -f */
 	const struct balance_ops *balance;
 	uint32_t route_random; /* state of the random numbers that choose between weighted backends; 0: not seeded */
 	struct http_limits limits;     /* of messages from outside */

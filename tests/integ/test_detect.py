@@ -23,16 +23,22 @@ SETTINGS = b"\0\0\x06\4\0\0\0\0\0\0\3\0\0\0\x64"
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 REQUEST = b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
 PORTS = range(7000, 7040)
+POLICY = 7040  # undeclared, and HTTP policy stands on it
+
+
+class PolicyMesh(FileMesh):
+    def _ports(self, text):
+        return [{**p, **({"httpPolicy": True} if p["port"] == POLICY else {})} for p in super()._ports(text)]
 
 
 @pytest.fixture(scope="module")
 def mesh(tmp_path_factory):
     if os.geteuid() != 0:
         missing("network namespaces need root")
-    with Net() as net, FileMesh(net, tmp_path_factory.mktemp("detect")) as m:
-        orders = m.workload(net.host("a"), "orders", ports="7039/tcp")
+    with Net() as net, PolicyMesh(net, tmp_path_factory.mktemp("detect")) as m:
+        orders = m.workload(net.host("a"), "orders", ports=f"{POLICY}")
         web = m.workload(net.host("b"), "web")
-        m.vips = m.service("orders", {p: (p, "") for p in PORTS}, [orders])
+        m.vips = m.service("orders", {p: (p, "") for p in [*PORTS, POLICY]}, [orders])
         m.outside = net.host("c")
         m.start()
         m.orders, m.web, m.ports = orders, web, iter(PORTS)
@@ -236,6 +242,22 @@ def test_who_speaks_opaquely_where_http_is_known_is_heard_and_corrects_it(mesh, 
             o.wait_connections(3)  # nothing is known any more: silence is dialled for
 
 
+@pytest.mark.parametrize("pause_ms", [51, 500])
+def test_a_pause_does_not_get_around_http_policy_nor_does_policy_break_who_pauses(mesh, pause_ms):
+    """The speculative connection is refused by the far sidecar; the application sees nothing of it."""
+    with Origin(mesh.orders.host, POLICY, one_answer) as o:
+        with Peer(dial(mesh, POLICY)) as c:
+            time.sleep(pause_ms / 1000)
+            c.send(REQUEST)
+            assert c.read().body == b"hi"
+        with Peer(dial(mesh, POLICY)) as c, pytest.raises((ConnectionResetError, BrokenPipeError)):
+            time.sleep(pause_ms / 1000)
+            c.send(b"\x01raw bytes\r\n")
+            c.rest()
+            c.send(b"more")
+        assert len(o.seen) == 1 and b"x-forwarded-for" in o.received().lower()
+
+
 SINGLE = r"""
 import http.server, sys
 class H(http.server.SimpleHTTPRequestHandler):
@@ -285,6 +307,19 @@ def test_a_silent_client_does_not_keep_a_server_with_one_thread_from_the_next(me
         wait_until(lambda: speculations(mesh.web, "unused") > before, 5, "the silent one's connection closed")
         silent.send(REQUEST)
         assert silent.read().body == b"hi"
+
+
+def test_clients_that_leave_while_they_are_dialled_for_leave_nothing(mesh, port):
+    """At the moments around 50 ms, by FIN and by RST, before and after a banner."""
+    with Origin(mesh.orders.host, port, greet(SETTINGS)) as o:
+        for i in range(60):
+            c = Peer(dial(mesh, port))
+            time.sleep(0.04 + 0.001 * (i % 20))
+            c.reset() if i % 2 else c.close()
+        for w in (mesh.web, mesh.orders):
+            left = lambda: [x for x in w.admin("/connections")["sessions"] if x["to"].endswith(f":{port}")]  # noqa: B023, E731
+            wait_until(lambda: not left(), 10, f"no connection left at {w.name}")  # noqa: B023
+        wait_until(lambda: all(not t.is_alive() for t in o.threads[1:]), 10, "no connection left at the application")
 
 
 # --- what is no evidence ---

@@ -13,6 +13,7 @@ def incr():
     return local.s.recv(64)[1:].split(b"\r")[0].decode()
 class App(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    wbufsize = -1  # head and body in one segment: two would wait 40 ms for each other (Nagle, delayed ACK), mesh or not
     def do_GET(self):
         n = incr() if self.path.startswith("/order") else "-"
         body = f"{version} order {n} {self.path}\n".encode()

@@ -787,6 +787,14 @@ uint64_t conn_rx_bytes(const struct conn *c)
 	return c->rx_bytes;
 }
 
+bool conn_is_quiet(const struct conn *c)
+{
+	char byte;
+	if (c->ssl != NULL)
+		return true;
+	return recv(c->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) < 0 && (errno == EAGAIN || errno == EWOULDBLOCK);
+}
+
 uint64_t conn_tx_bytes(const struct conn *c)
 {
 	return c->tx_bytes;

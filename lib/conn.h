@@ -88,6 +88,8 @@ int conn_fd(const struct conn *c);
 SSL *conn_ssl(const struct conn *c);        /* NULL when plain */
 struct str conn_alpn(const struct conn *c); /* negotiated, empty when none */
 bool conn_is_open(const struct conn *c);
+/* Plain: the kernel has neither bytes nor an end from the peer for us (one system call; TLS: not looked at, true). */
+bool conn_is_quiet(const struct conn *c);
 uint64_t conn_rx_bytes(const struct conn *c); /* application bytes since the start */
 uint64_t conn_tx_bytes(const struct conn *c);
 const struct addr *conn_peer(const struct conn *c);

@@ -17,6 +17,8 @@ EVENT(SESSION_OPEN, DEBUG, "session_open", "a connection was accepted; direction
 EVENT(SESSION_END, DEBUG, "session_end", "a connection ended; reason row")
 EVENT(REQUEST_END, DEBUG, "request_end", "a request ended; status, reason row, attempts")
 EVENT(ACCEPT_PAUSED, WARN, "accept_paused", "no descriptors left: accepting pauses")
+EVENT(ENDPOINT_EJECTED, WARN, "endpoint_ejected", "an endpoint failed several times in a row and gets nothing for a while; service, reason, how long")
+EVENT(ENDPOINT_BACK, INFO, "endpoint_back", "an ejected endpoint is used again")
 EVENT(PEER_REFUSED, WARN, "peer_refused", "a peer's certificate or identity was refused; why")
 /* weft-proxy: link to weftd */
 EVENT(LINK_UP, INFO, "link_up", "the link to weftd is up")

@@ -78,6 +78,8 @@ static void page_metrics(struct admin *a, struct http_exchange *x)
 	stats_gauge(s, "weft_config_services", (int64_t)snapshot_services(now));
 	stats_gauge(s, "weft_config_workloads", (int64_t)snapshot_workloads(now));
 	stats_gauge(s, "weft_config_serial", (int64_t)snapshot_serial(now));
+	stats_gauge(s, "weft_endpoints", (int64_t)balance_known(a->p->balancer));
+	stats_gauge(s, "weft_endpoints_ejected", (int64_t)balance_ejected(a->p->balancer));
 	stats_gauge(s, "weft_upstream_connections", (int64_t)pool_conns(a->p->pool));
 	buf_init(&out, SIZE_MAX);
 	stats_page(s, &out);
@@ -92,6 +94,11 @@ static void page_config(struct admin *a, struct http_exchange *x)
 static void page_connections(struct admin *a, struct http_exchange *x)
 {
 	reply_json(x, json_pack("{s:o, s:o}", "sessions", session_dump_all(a->p), "pool", pool_dump(a->p->pool)));
+}
+
+static void page_endpoints(struct admin *a, struct http_exchange *x)
+{
+	reply_json(x, balance_dump(a->p->balancer));
 }
 
 static void page_log_level(struct admin *a, struct http_exchange *x)
@@ -127,6 +134,7 @@ static const struct page {
     {false, "GET", "/metrics", page_metrics},
     {true, "GET", "/config", page_config},
     {true, "GET", "/connections", page_connections},
+    {true, "GET", "/endpoints", page_endpoints},
     {true, "PUT", "/log-level", page_log_level},
     {true, "POST", "/drain", page_drain},
 };
@@ -147,9 +155,10 @@ static void serve(struct admin *a, bool admin, struct http_exchange *x)
 	if (known)
 		reply_text(x, 405, "the method is not allowed here\n");
 	else
-		reply_text(x, 404,
-			   admin ? "no such page: /live /ready /metrics /config /connections /log-level /drain\n"
-				 : "no such page: /live /ready /metrics\n");
+		reply_text(
+		    x, 404,
+		    admin ? "no such page: /live /ready /metrics /config /connections /endpoints /log-level /drain\n"
+			  : "no such page: /live /ready /metrics\n");
 }
 
 static void on_status(void *ctx, struct http_exchange *x)

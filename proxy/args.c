@@ -4,6 +4,7 @@
 
 #include "lib/mem.h"
 #include "lib/sock.h"
+#include "proxy/balance/balance.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -124,6 +125,22 @@ static bool set_drain(struct args *a, const char *v, struct err *err)
 	return true;
 }
 
+static bool set_balancer(struct args *a, const char *v, struct err *err)
+{
+	if (balance_ops_find(v) == NULL)
+		return err_set(err, ERR_INVALID, "\"%s\" is not a balancer (p2c, round-robin)", v);
+	a->options.balancer = v;
+	return true;
+}
+
+static bool set_age(struct args *a, const char *v, struct err *err)
+{
+	uint64_t *age = &a->options.connection_age_ms;
+	if (!str_to_ms(str_of(v), age) || *age < 100 || *age > 7 * 24 * 3600 * 1000u)
+		return err_set(err, ERR_INVALID, "\"%s\" is not a time from 100ms to 168h", v);
+	return true;
+}
+
 static bool set_level(struct args *a, const char *v, struct err *err)
 {
 	if (!event_level_parse(v, &a->options.log_level))
@@ -209,7 +226,7 @@ static bool from_argv(int argc, char **argv, struct args *a, struct err *err)
 bool args_parse(int argc, char **argv, struct args *ret, struct err *err)
 {
 	struct args a = {
-	    .options = {.ns = "default", .zone = "", .log_level = EVENT_INFO},
+	    .options = {.ns = "default", .zone = "", .balancer = "", .log_level = EVENT_INFO},
 	    .drain_ms = 28000,
 	};
 	if (!from_env(&a, err) || !from_argv(argc, argv, &a, err))

@@ -9,5 +9,7 @@ OPTION("token-file", 0,   "WEFT_TOKEN_FILE", "FILE",   set_token,     "join toke
 OPTION("state-dir",  0,   "WEFT_STATE_DIR",  "DIR",    set_state,     "rejoin secret and last good configuration")
 OPTION("zone",       0,   "WEFT_ZONE",       "ZONE",   set_zone,      "where this workload runs")
 OPTION("file",       'f', "WEFT_FILE",       "FILE",   set_file,      "everything from one JSON file, no control plane")
+OPTION("balancer",   0,   "WEFT_BALANCER",   "NAME",   set_balancer,  "how an endpoint is chosen: p2c (default) or round-robin")
+OPTION("connection-age", 0, "WEFT_CONNECTION_AGE", "TIME", set_age, "connections to other sidecars are replaced after this time +- 10 % (default: 1h)")
 OPTION("drain",      0,   "WEFT_DRAIN",      "TIME",   set_drain,     "grace for open connections after SIGTERM (default: 28s)")
 OPTION("log-level",  0,   "WEFT_LOG_LEVEL",  "LEVEL",  set_level,     "debug, info, warn or error (default: info)")

@@ -300,6 +300,23 @@ bool hop_add_declined(struct message *m)
 	return length.p != NULL && message_add(m, str_of(F_DECLINED), length, true);
 }
 
+enum reason hop_cause(const struct message *m)
+{
+	const struct field *f = message_get(m, F_ERROR);
+	struct str hop, cause, policy;
+	char label[32];
+	enum reason r;
+	if (f == NULL)
+		return REASON_NONE;
+	str_cut(f->value, ';', &hop, &cause);
+	str_cut(cause, ';', &cause, &policy);
+	if (cause.len >= sizeof(label))
+		return REASON_INTERNAL;
+	memcpy(label, cause.p, cause.len);
+	label[cause.len] = '\0';
+	return reason_from_label(label, &r) && r != REASON_NONE ? r : REASON_INTERNAL;
+}
+
 bool hop_add_unprocessed(struct message *m)
 {
 	return add(m, F_UNPROCESSED, "1");

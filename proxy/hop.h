@@ -18,6 +18,9 @@ bool hop_encode(struct message *m) MUST_USE;
 bool hop_decode(struct message *m, bool *ret_unprocessed) MUST_USE;
 /* x-weft-error for an answer made here: "outbound;no_healthy;shop/orders". */
 bool hop_add_error(struct message *m, const char *hop, enum reason cause, const char *policy) MUST_USE;
+/* Of a decoded response: what x-weft-error names as the cause; REASON_NONE: the application made it; REASON_INTERNAL: a cause that we do
+ * not know. */
+enum reason hop_cause(const struct message *m);
 bool hop_add_unprocessed(struct message *m) MUST_USE;
 /* Of a 2xx to an upgrade that the application ignored: over HTTP/2 it would say that the tunnel stands. Before hop_encode(). */
 bool hop_add_declined(struct message *m) MUST_USE;

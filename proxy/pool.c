@@ -29,11 +29,12 @@ struct pool_key {
 	struct addr addr;
 	char *identity; /* NULL: not meshed */
 	char *sni;
+	struct circuit *circuit; /* of the service that came first; NULL: none */
 	struct list conns, waiters;
 	size_t n_conns, n_waiters, n_dialing;
 	struct task task; /* serve() */
 	uint64_t used_ms;
-	uint64_t single_until_ms; /* HTTP/1: see may_serve() */
+	uint64_t single_until_ms; /* HTTP/1: see good_for() */
 	char text[];
 };
 
@@ -94,9 +95,32 @@ static void drop(struct upstream *u)
 	list_remove(&u->node);
 	k->n_conns--;
 	k->pool->conns--;
+	if (k->circuit != NULL)
+		k->circuit->conns--;
 	u->magic = 0;
 	loop_defer_free(k->pool->cfg.loop, u, upstream_free);
 	serve_soon(k);
+}
+
+static void enlist(struct pool_key *k, struct pool_waiter *w)
+{
+	w->key = k;
+	list_push(&k->waiters, &w->node);
+	k->n_waiters++;
+	if (w->circuit != NULL)
+		w->circuit->pending++;
+}
+
+/* Out of the queue, into none. */
+static void delist(struct pool_waiter *w)
+{
+	list_remove(&w->node);
+	if (w->key == NULL)
+		return;
+	w->key->n_waiters--;
+	w->key = NULL;
+	if (w->circuit != NULL)
+		w->circuit->pending--;
 }
 
 /* Fails those who wait at this place, oldest first, until `keep` are left: the ones that other dials will have room for. Who may retry
@@ -105,15 +129,14 @@ static void fail_waiters(struct pool_key *k, size_t keep, enum reason reason, co
 {
 	struct list now;
 	list_init(&now);
-	for (; k->n_waiters > keep; k->n_waiters--) {
-		struct list *n = k->waiters.next;
-		list_remove(n);
-		list_push(&now, n);
+	while (k->n_waiters > keep) {
+		struct pool_waiter *w = CONTAINER_OF(k->waiters.next, struct pool_waiter, node);
+		delist(w);
+		list_push(&now, &w->node);
 	}
 	while (!list_empty(&now)) {
 		struct pool_waiter *w = CONTAINER_OF(now.next, struct pool_waiter, node);
 		list_remove(&w->node);
-		w->key = NULL;
 		w->on_fail(w, reason, err);
 	}
 }
@@ -279,6 +302,8 @@ static void dial(struct pool_key *k)
 	k->n_conns++;
 	k->n_dialing++;
 	p->conns++;
+	if (k->circuit != NULL)
+		k->circuit->conns++;
 	u->conn = conn_open(p->cfg.loop, &d, &dial_events, u);
 }
 
@@ -286,55 +311,96 @@ static void dial(struct pool_key *k)
 
 /* To a place that closes unasked a connection goes a second time only when it has stayed open for a while: then the place has changed its
  * habit. */
-static bool may_serve(const struct upstream *u, bool fresh)
+static bool keeps(const struct upstream *u)
 {
-	struct pool_key *k = u->key;
-	if (!u->ready || u->draining || u->session == NULL || u->ops->room(u->session) == 0)
-		return false;
-	if (!u->used || k->n_conns >= POOL_CONNS_MAX)
-		return true;
-	uint64_t now = loop_now_ms(k->pool->cfg.loop);
+	uint64_t now = loop_now_ms(u->key->pool->cfg.loop);
 	bool stayed = u->idle_since_ms != 0 && now - u->idle_since_ms > POOL_CLOSES_MS;
-	return !fresh && (now >= k->single_until_ms || stayed);
+	return now >= u->key->single_until_ms || stayed;
 }
 
-static struct upstream *with_room(struct pool_key *k, bool fresh)
+/* A kept HTTP/1 connection may have been closed by its server while we were about to use it. Who cannot be sent twice gets one that the
+ * kernel has no end of yet; the loop will hear of the other one by itself. */
+static bool good_for(const struct upstream *u, const struct pool_waiter *w)
+{
+	if (!u->used || u->key->n_conns >= POOL_CONNS_MAX)
+		return true;
+	if (w->fresh || !keeps(u))
+		return false;
+	return !w->once || u->ops != &codec_h1 || conn_is_quiet(u->ops->conn(u->session));
+}
+
+/* A connection with room for this waiter; NULL instead of a waiter: for any. */
+static struct upstream *with_room(struct pool_key *k, const struct pool_waiter *w)
 {
 	list_for_each (u, &k->conns, struct upstream, node) {
-		if (!may_serve(u, fresh))
-			continue;
-		if (u->used)
-			k->single_until_ms = 0;
-		return u;
+		bool room = u->ready && !u->draining && u->session != NULL && u->ops->room(u->session) > 0;
+		if (room && (w == NULL || good_for(u, w)))
+			return u;
 	}
 	return NULL;
+}
+
+static void hand_out(struct pool_waiter *w, struct upstream *u)
+{
+	struct pool_key *k = u->key;
+	delist(w);
+	if (u->used)
+		k->single_until_ms = 0;
+	w->reused = u->used;
+	u->used = true;
+	u->idle_since_ms = 0;
+	w->on_stream(w, u->ops->open(u->session, w->ev, w->ctx, w->arena));
+}
+
+/* Who may not have what is there does not hold up those behind. */
+static bool hand_out_one(struct pool_key *k)
+{
+	if (list_empty(&k->waiters) || with_room(k, NULL) == NULL)
+		return false;
+	list_for_each (w, &k->waiters, struct pool_waiter, node) {
+		struct upstream *u = with_room(k, w);
+		if (u != NULL) {
+			hand_out(w, u);
+			return true;
+		}
+		if (!w->fresh && !w->once) /* then nobody behind may, either */
+			return false;
+	}
+	return false;
+}
+
+/* Why no connection can be dialled now; REASON_NONE: it can. */
+static enum reason hindrance(const struct pool_key *k, struct err *err)
+{
+	if (k->hop == HOP_MESH && identity_client(k->pool->cfg.identity) == NULL) {
+		err_set(err, ERR_IDENTITY, "this proxy has no certificate yet");
+		return REASON_NOT_READY;
+	}
+	if (k->n_conns == 0 && k->circuit != NULL && k->circuit->conns >= CIRCUIT_CONNS_MAX) {
+		err_set(err, ERR_LIMIT, "the service has all the connections that it may have");
+		return REASON_OVERFLOW;
+	}
+	return REASON_NONE;
+}
+
+static bool may_dial(const struct pool_key *k)
+{
+	return k->n_conns < POOL_CONNS_MAX && (k->circuit == NULL || k->circuit->conns < CIRCUIT_CONNS_MAX);
 }
 
 static void serve(struct task *t)
 {
 	struct pool_key *k = CONTAINER_OF(t, struct pool_key, task);
-	while (!list_empty(&k->waiters)) {
-		struct pool_waiter *w = CONTAINER_OF(k->waiters.next, struct pool_waiter, node);
-		struct upstream *u = with_room(k, w->fresh);
-		if (u == NULL)
-			break;
-		list_remove(&w->node);
-		w->key = NULL;
-		k->n_waiters--;
-		u->idle_since_ms = 0;
-		w->reused = u->used;
-		u->used = true;
-		w->on_stream(w, u->ops->open(u->session, w->ev, w->ctx, w->arena));
-	}
-	while (k->n_waiters > room_to_come(k) && k->n_conns < POOL_CONNS_MAX) {
-		if (k->hop == HOP_MESH && identity_client(k->pool->cfg.identity) == NULL) {
-			static const struct err none = {.code = ERR_IDENTITY,
-							.text = "this proxy has no certificate yet"};
-			fail_waiters(k, 0, REASON_NOT_READY, &none);
-			break;
-		}
+	struct err err;
+	while (hand_out_one(k))
+		;
+	if (k->n_waiters <= room_to_come(k))
+		return;
+	enum reason why = hindrance(k, &err);
+	if (why != REASON_NONE)
+		fail_waiters(k, 0, why, &err);
+	while (k->n_waiters > room_to_come(k) && may_dial(k))
 		dial(k);
-	}
 }
 
 static struct pool_key *key_of(struct pool *p, const struct endpoint *ep, enum hop hop, const char *service)
@@ -379,24 +445,21 @@ void pool_acquire(struct pool *p, const struct permit *permit, const struct endp
 	MUST(hop != HOP_MESH || ep->identity != NULL);
 	struct pool_key *k = key_of(p, ep, hop, service);
 	k->used_ms = loop_now_ms(p->cfg.loop);
-	if (k->n_waiters >= POOL_WAITING_MAX) {
+	if (k->circuit == NULL && k->n_conns == 0)
+		k->circuit = circuit_ref(w->circuit);
+	if (k->n_waiters >= POOL_WAITING_MAX || (w->circuit != NULL && w->circuit->pending >= CIRCUIT_PENDING_MAX)) {
 		list_push(&p->refused, &w->node);
 		loop_at_turn_end(p->cfg.loop, &p->refuse);
 		return;
 	}
-	w->key = k;
-	list_push(&k->waiters, &w->node);
-	k->n_waiters++;
+	enlist(k, w);
 	serve_soon(k);
 }
 
 void pool_cancel(struct pool *p, struct pool_waiter *w)
 {
 	(void)p;
-	if (w->key != NULL)
-		w->key->n_waiters--;
-	w->key = NULL;
-	list_remove(&w->node);
+	delist(w);
 }
 
 static void key_free(struct pool_key *k)
@@ -404,6 +467,7 @@ static void key_free(struct pool_key *k)
 	MUST(list_empty(&k->conns) && list_empty(&k->waiters));
 	task_cancel(&k->task);
 	map_del(&k->pool->keys, &k->node);
+	circuit_unref(&k->circuit);
 	mem_free(k->identity);
 	mem_free(k->sni);
 	mem_free(k);
@@ -444,6 +508,8 @@ struct pool *pool_new(const struct pool_cfg *cfg)
 	p->limits = pool_limits();
 	/* The sweep above lets idle connections go; the codec's own idle limit would race with a request that has just been given. */
 	p->limits.idle_timeout_ms = 0;
+	if (cfg->age_ms != 0)
+		p->limits.age_max_ms = cfg->age_ms;
 	map_init(&p->keys);
 	list_init(&p->refused);
 	task_init(&p->refuse, refuse);

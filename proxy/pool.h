@@ -8,6 +8,7 @@
 #define WEFT_PROXY_POOL_H
 
 #include "lib/http/codec.h"
+#include "proxy/balance/circuit.h"
 #include "proxy/identity.h"
 #include "proxy/mark.h"
 #include "proxy/policy/policy.h"
@@ -36,6 +37,7 @@ const char *hop_name(enum hop h);
 struct pool;
 
 struct pool_cfg {
+	uint64_t age_ms; /* of a connection, then another; 0: the default */
 	struct loop *loop;
 	struct identity *identity;
 	const struct mark *mark;
@@ -51,6 +53,8 @@ struct pool_waiter {
 	const struct http_stream_events *ev; /* for the stream */
 	void *ctx;
 	struct arena *arena;
+	struct circuit *circuit; /* whose limits count; NULL: only those of the place */
+	bool once; /* this request may not be sent twice: a kept connection is looked at before it gets it */
 	void (*on_stream)(struct pool_waiter *w, struct http_stream *st);
 	/* No stream could be had: nothing of the request has left, so it counts as unprocessed. */
 	void (*on_fail)(struct pool_waiter *w, enum reason reason, const struct err *err);

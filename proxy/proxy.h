@@ -30,7 +30,7 @@ struct proxy {
 	struct verdicts *verdicts; /* of undeclared ports */
 	struct verdicts *peers;    /* of who dials us */
 	const struct link *link;   /* NULL with -f */
-	const struct balance_ops *balance;
+	struct balancer *balancer;
 	uint32_t route_random; /* state of the random numbers that choose between weighted backends; 0: not seeded */
 	struct http_limits limits;     /* of messages from outside */
 	struct http_limits own_limits; /* from the application that this proxy stands beside */

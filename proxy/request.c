@@ -2,12 +2,13 @@
 /* request.c: the way of a request through the proxy, in order. A step returns NEXT, WAIT or DONE; what it waits for calls run() again.
  *
  * Owns: the request's arena, the downstream stream until it is closed, the upstream stream of the current attempt, and at most
- * REPLAY_MAX bytes of the body for a second attempt. A second attempt is made only while the upstream provably has not had the
- * request ("unprocessed") and no byte of an answer has gone down. */
+ * REPLAY_MAX bytes of the body for a second attempt. A second attempt is made only while no byte of an answer has gone down, and only
+ * if the application provably has not had the request ("unprocessed") or it is idempotent (retry.h). */
 #include "proxy/request.h"
 
 #include "lib/mem.h"
 #include "proxy/hop.h"
+#include "proxy/retry.h"
 #include "proxy/route.h"
 #include "proxy/upgrade.h"
 
@@ -16,7 +17,6 @@
 #define REQUEST_MAGIC 0x72657175
 #define ARENA_MAX     (192 * 1024) /* both heads (32 KiB each), decoded and spelt again, trailers, hop fields */
 #define REPLAY_MAX    (64 * 1024)
-#define ATTEMPTS_MAX  2
 
 enum verdict { NEXT, WAIT, DONE };
 
@@ -35,6 +35,9 @@ struct request {
 	struct endpoint_set *set;   /* keeps ep alive */
 	struct snapshot *snapshot;  /* keeps the target alive */
 	struct endpoint ep;
+	struct attempt attempt; /* outbound: the one that is on its way */
+	struct addr tried[RETRY_ATTEMPTS_MAX];
+	struct timer backoff;
 	enum hop hop;
 	struct pool_waiter waiter;
 	struct config_waiter config;
@@ -48,16 +51,18 @@ struct request {
 	uint64_t began_us;
 	uint16_t status; /* sent down */
 	enum reason reason;
+	enum reason failure;            /* of the endpoint, though the exchange ended in order: 502, 503, 504 */
 	bool body_ended, body_sent;     /* the request is complete; all of it went up */
 	bool answer_ended, answer_sent; /* the answer is complete; all of it went down */
 	bool head_down;                 /* a final head went down: no other answer can be given */
 	bool replayable;
-	bool fresh;   /* the next attempt goes over a connection that has served nobody */
 	bool asked;   /* waited for the control plane once */
 	bool encoded; /* head carries the hop's fields */
 	bool fitted;  /* upgrade was asked */
 	bool tunnel;  /* the answer opened one: it ends when both ways have */
 	bool calls;   /* the answer is a gRPC call's that goes on: trailers can still say how it ended */
+	bool fresh;   /* goes again over a connection that has served nobody: a kept one was closed under it */
+	bool touched; /* an attempt that was lost may have reached an application: never again "unprocessed" */
 };
 
 static enum verdict step_head(struct request *r);
@@ -117,6 +122,15 @@ static const char *service_label(const struct request *r)
 	if (r->target.kind == TARGET_SERVICE && r->subject.direction == OUTBOUND)
 		return r->target.service->name;
 	return "";
+}
+
+/* What came of the attempt is known; `why` is its end, not always the request's. */
+static void end_attempt(struct request *r, enum reason why)
+{
+	enum outcome how = balance_is_failure(why) ? OUTCOME_FAILED
+			   : why == REASON_NONE    ? OUTCOME_GOOD
+						   : OUTCOME_NEUTRAL;
+	balance_end(r->p->balancer, &r->attempt, how, why);
 }
 
 static void drop_upstream(struct request *r, enum reason reason)
@@ -205,6 +219,7 @@ static enum verdict answer(struct request *r, enum reason reason, bool unprocess
 	const struct reason_row *row = reason_row(reason);
 	struct message m;
 	r->reason = reason;
+	end_attempt(r, reason);
 	drop_upstream(r, reason);
 	if (r->calls && r->down != NULL && !r->answer_ended)
 		return end_grpc(r, reason);
@@ -364,6 +379,36 @@ static enum hop application_hop(const struct request *r)
 	return h2 ? HOP_PLAIN_H2 : HOP_PLAIN;
 }
 
+/* The service that is called in the end: the backend of a route, or the one that was asked for. NULL: none. */
+static const char *called_service(const struct request *r)
+{
+	if (r->subject.direction == INBOUND || r->target.kind != TARGET_SERVICE)
+		return NULL;
+	return r->choice.backend != NULL ? r->choice.backend->service->name : r->target.service->name;
+}
+
+/* The endpoint of this attempt; REASON_NONE, or why there is none. */
+static enum reason choose(struct request *r)
+{
+	size_t n_tried = MIN(r->attempts, (unsigned)ARRAY_LEN(r->tried));
+	enum reason why = REASON_NONE;
+	if (r->target.kind == TARGET_WORKLOAD) {
+		balance_direct(r->p->balancer, &r->permit, &r->target.direct, &r->attempt);
+		r->ep = r->target.direct;
+		return REASON_NONE;
+	}
+	endpoint_set_unref(&r->set);
+	r->set = endpoint_set_ref(r->target.endpoints);
+	const struct endpoint *ep =
+	    balance_pick(r->p->balancer, &r->permit, called_service(r), r->set, r->tried, n_tried, &r->attempt, &why);
+	if (ep == NULL)
+		return why;
+	r->ep = *ep;
+	if (r->attempts < ARRAY_LEN(r->tried))
+		r->tried[r->attempts] = ep->addr;
+	return REASON_NONE;
+}
+
 static enum verdict step_balance(struct request *r)
 {
 	if (r->subject.direction == INBOUND || r->target.kind == TARGET_EXTERNAL) {
@@ -371,16 +416,9 @@ static enum verdict step_balance(struct request *r)
 		r->ep = (struct endpoint){.addr = *r->subject.to, .weight = 1, .zone = "", .workload = ""};
 		return NEXT;
 	}
-	if (r->target.kind == TARGET_WORKLOAD) {
-		r->ep = r->target.direct;
-	} else {
-		endpoint_set_unref(&r->set);
-		r->set = endpoint_set_ref(r->target.endpoints);
-		const struct endpoint *ep = balance_pick(r->p->balance, &r->permit, r->set, r->attempts);
-		if (ep == NULL)
-			return answer(r, REASON_NO_HEALTHY, true);
-		r->ep = *ep;
-	}
+	enum reason why = choose(r);
+	if (why != REASON_NONE)
+		return answer(r, why, true);
 	r->hop = r->ep.meshed ? HOP_MESH : application_hop(r);
 	return NEXT;
 }
@@ -398,15 +436,14 @@ static enum verdict step_acquire(struct request *r)
 	    .ev = &up_events,
 	    .ctx = r,
 	    .arena = &r->arena,
+	    .circuit = r->attempt.circuit,
+	    .fresh = r->fresh,
+	    .once = !retry_idempotent(r->head->method),
 	    .on_stream = on_stream,
 	    .on_fail = on_no_stream,
-	    .fresh = r->fresh,
 	};
 	list_init(&r->waiter.node);
-	const char *sni = r->choice.backend != NULL          ? r->choice.backend->service->name
-			  : r->target.kind == TARGET_SERVICE ? r->target.service->name
-							     : NULL;
-	pool_acquire(r->p->pool, &r->permit, &r->ep, r->hop, r->subject.direction == OUTBOUND ? sni : NULL, &r->waiter);
+	pool_acquire(r->p->pool, &r->permit, &r->ep, r->hop, called_service(r), &r->waiter);
 	return WAIT;
 }
 
@@ -418,22 +455,68 @@ static void on_stream(struct pool_waiter *w, struct http_stream *st)
 	run(r);
 }
 
-/* Another try, on another endpoint where there is one. Only for what no upstream has had. */
-static bool try_again(struct request *r)
+/* --- further attempts --- */
+
+/* What was sent goes again, in front of what was not. */
+static void rewind_body(struct request *r)
 {
-	if (r->attempts >= ATTEMPTS_MAX || r->head_down || !r->replayable)
-		return false;
-	/* What was sent goes again, in front of what was not. */
 	if (r->replay.len > 0) {
 		r->again += r->replay.len;
 		buf_move(&r->replay, &r->body, r->body.len);
 		buf_move(&r->body, &r->replay, r->replay.len);
 	}
 	r->body_sent = false;
-	r->up = NULL;
 	r->step = STEP_BALANCE;
+}
+
+static void on_backoff(struct timer *t)
+{
+	struct request *r = CONTAINER_OF(t, struct request, backoff);
+	run(r);
+}
+
+/* Outbound: another try, on another endpoint where there is one, within the budget of the service. */
+static bool try_again(struct request *r, const struct lost_attempt *lost)
+{
+	struct circuit *c = r->attempt.circuit;
+	struct loop *loop = r->p->loop;
+	if (r->attempts >= RETRY_ATTEMPTS_MAX || r->head_down || !r->replayable || c == NULL ||
+	    !retry_useful(lost, r->head->method))
+		return false;
+	bool within = circuit_retry(c, loop_now_ms(loop));
+	stats_retry(r->p->stats, lost->why, within ? "sent" : "budget");
+	if (!within)
+		return false;
+	end_attempt(r, lost->why);
+	r->touched = r->touched || !lost->unprocessed;
+	rewind_body(r);
+	timer_start(&r->backoff, retry_backoff_ms(r->attempts, (uint32_t)balance_random(r->p->balancer, 1ull << 32)));
+	return true;
+}
+
+/* A server closes a connection of HTTP/1 that it kept just as the next request leaves (RFC 9112 9.3.1). That is nobody's failure, so it goes
+ * again at once, on a new connection, when that harms nothing: nothing of it had left, or it is idempotent. */
+static bool try_fresh(struct request *r, const struct lost_attempt *lost)
+{
+	bool h1 = r->hop == HOP_LOCAL || r->hop == HOP_PLAIN;
+	bool harmless = lost->unprocessed || retry_idempotent(r->head->method);
+	if (!h1 || r->fresh || !r->waiter.reused || !harmless || lost->why != REASON_UPSTREAM_RESET || lost->answered ||
+	    r->head_down || r->head->framing != FRAMING_NONE)
+		return false;
+	stats_retry(r->p->stats, lost->why, "fresh");
+	balance_end(r->p->balancer, &r->attempt, OUTCOME_NEUTRAL, REASON_NONE);
+	r->fresh = true;
+	r->touched = r->touched || !lost->unprocessed;
+	rewind_body(r);
 	run(r);
 	return true;
+}
+
+static void lose(struct request *r, const struct lost_attempt *how)
+{
+	r->up = NULL;
+	if (!try_fresh(r, how) && (r->subject.direction == INBOUND || !try_again(r, how)))
+		answer(r, how->why, how->unprocessed && !r->touched);
 }
 
 static void on_no_stream(struct pool_waiter *w, enum reason reason, const struct err *err)
@@ -441,9 +524,11 @@ static void on_no_stream(struct pool_waiter *w, enum reason reason, const struct
 	struct request *r = CONTAINER_OF(w, struct request, waiter);
 	MUST_BE(r, REQUEST_MAGIC);
 	(void)err;
-	bool refused = reason == REASON_OVERFLOW || reason == REASON_NOT_READY;
-	if (refused || r->subject.direction == INBOUND || !try_again(r))
-		answer(r, reason, true);
+	bool ours = reason == REASON_OVERFLOW || reason == REASON_NOT_READY; /* another endpoint would not change it */
+	if (ours)
+		answer(r, reason, !r->touched);
+	else
+		lose(r, &(struct lost_attempt){.why = reason, .unprocessed = true});
 }
 
 static void send_up(struct request *r)
@@ -530,6 +615,8 @@ static enum verdict step_finish(struct request *r)
 {
 	pool_cancel(r->p->pool, &r->waiter);
 	config_unwant(&r->config);
+	timer_stop(&r->backoff);
+	end_attempt(r, r->reason != REASON_NONE ? r->reason : r->failure);
 	if (r->up != NULL && r->body_sent && r->answer_ended)
 		ops_of(r->up)->close(r->up);
 	else if (r->up != NULL)
@@ -643,23 +730,12 @@ static const struct http_stream_events down_events = {
 
 /* --- events of the upstream stream --- */
 
-/* RFC 9110 9.2.2 */
-static bool is_idempotent(struct str method)
+/* 502, 503 and 504 are failures of the endpoint whoever made them; an application's 500 may be the caller's doing. */
+static enum reason judge(const struct message *m, enum reason cause)
 {
-	static const char *const methods[] = {"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"};
-	for (size_t i = 0; i < ARRAY_LEN(methods); i++)
-		if (str_is(method, methods[i]))
-			return true;
-	return false;
-}
-
-/* The application closed a kept connection while a request was on its way there (RFC 9112 9.3.1). Nothing of a body was sent, so nothing
- * had to be kept. */
-static bool met_a_closing_connection(const struct request *r, const struct http_reset *why)
-{
-	return (r->hop == HOP_LOCAL || r->hop == HOP_PLAIN) && r->waiter.reused && why->before_response &&
-	       why->reason == REASON_UPSTREAM_RESET && r->head->framing == FRAMING_NONE && !r->tunnel &&
-	       is_idempotent(r->head->method);
+	if (cause != REASON_NONE)
+		return balance_is_failure(cause) ? cause : REASON_NONE;
+	return m->status == 504 ? REASON_TIMEOUT : m->status == 502 || m->status == 503 ? REASON_REFUSED : REASON_NONE;
 }
 
 /* An answer that no proxy made: HTTP is what is spoken there. */
@@ -669,28 +745,6 @@ static void note_answer(struct request_owner *o, const struct message *m)
 		return;
 	o->was_answered = true;
 	o->answered(o);
-}
-
-static void retry_or_answer(struct request *r, const struct http_reset *why)
-{
-	r->up = NULL;
-	if (why->unprocessed && r->subject.direction == OUTBOUND && try_again(r))
-		return;
-	if (met_a_closing_connection(r, why)) {
-		r->fresh = r->replayable = true;
-		if (try_again(r))
-			return;
-	}
-	enum reason reason = why->reason != REASON_NONE ? why->reason : REASON_UPSTREAM_RESET;
-	/* The application (or the sidecar beside it) chose to end this stream: a client of HTTP/2 is told so, in its words. */
-	if (why->by_peer && !why->unprocessed && r->head->version == HTTP_2) {
-		r->reason = reason;
-		ops_of(r->down)->reset_as(r->down, why->code);
-		r->down = NULL;
-		finish_now(r);
-		return;
-	}
-	answer(r, reason, why->unprocessed);
 }
 
 /* A 2xx that is no 101 ignores an upgrade of HTTP/1.1 (RFC 9110 7.8): a sidecar is told, since to it a 2xx is a 101; a client of HTTP/2
@@ -721,11 +775,16 @@ static void up_head(void *ctx, struct message *m)
 		ok = hop_decode(m, &unprocessed);
 	else
 		hop_strip(m);
-	if (ok && unprocessed && !interim && r->attempts < ATTEMPTS_MAX && r->replayable) {
-		ops_of(r->up)->reset(r->up, REASON_NONE, false);
-		r->up = NULL;
-		if (try_again(r))
+	enum reason cause = ok ? hop_cause(m) : REASON_NONE; /* an application's own x-weft-error was deleted */
+	if (unprocessed && cause == REASON_NONE)
+		cause = REASON_REFUSED;
+	if (ok && !interim && cause != REASON_NONE && r->subject.direction == OUTBOUND) {
+		struct http_stream *up = r->up;
+		if (try_again(r, &(struct lost_attempt){.why = cause, .unprocessed = unprocessed})) {
+			r->up = NULL;
+			ops_of(up)->reset(up, REASON_NONE, false);
 			return;
+		}
 	}
 	enum reason reason = REASON_UPSTREAM_PROTOCOL;
 	ok = ok && (interim || fit_answer(r, m, &reason));
@@ -742,6 +801,8 @@ static void up_head(void *ctx, struct message *m)
 		r->head_down = true;
 		r->replayable = false;
 		buf_done(&r->replay);
+		r->failure = judge(m, cause);
+		balance_answered(r->p->balancer, &r->attempt);
 	}
 	note_answer(r->owner, m);
 	bool end = !interim && m->framing == FRAMING_NONE;
@@ -790,7 +851,19 @@ static void up_reset(void *ctx, const struct http_reset *why)
 	/* It has answered in full and does not want the rest of the request; the answer may still be on its way down. */
 	if (r->answer_ended && !r->tunnel)
 		return;
-	retry_or_answer(r, why);
+	struct lost_attempt how = {.why = why->reason != REASON_NONE ? why->reason : REASON_UPSTREAM_RESET,
+				   .unprocessed = why->unprocessed,
+				   .answered = !why->before_response};
+	/* The application (or the sidecar beside it) chose to end this stream: a client of HTTP/2 is told so, in its words. */
+	if (why->by_peer && !why->unprocessed && r->head->version == HTTP_2) {
+		r->reason = how.why;
+		balance_end(r->p->balancer, &r->attempt, OUTCOME_NEUTRAL, REASON_NONE);
+		ops_of(r->down)->reset_as(r->down, why->code);
+		r->down = NULL;
+		finish_now(r);
+		return;
+	}
+	lose(r, &how);
 }
 
 static void up_room(void *ctx)
@@ -827,9 +900,10 @@ bool request_begin(struct request_owner *o, struct http_stream *st, const struct
 	buf_init(&r->answer, REPLAY_MAX);
 	list_init(&r->waiter.node);
 	list_init(&r->config.node);
+	timer_init(&r->backoff, r->p->loop, on_backoff);
 	list_push(&o->requests, &r->node);
 	look_up(r); /* again once the head is there: labels want it if none ever comes */
-	r->replayable = r->subject.direction == OUTBOUND; /* the application is tried once: nothing is kept for it */
+	r->replayable = r->subject.direction == OUTBOUND; /* inbound no body is kept: try_fresh */
 	*ret_ev = &down_events;
 	*ret_ctx = r;
 	*ret_arena = &r->arena;
@@ -843,6 +917,7 @@ void request_abort_all(struct request_owner *o, enum reason reason)
 		struct request *r = CONTAINER_OF(all->next, struct request, node);
 		if (!r->answer_sent)
 			r->reason = reason;
+		balance_end(r->p->balancer, &r->attempt, OUTCOME_NEUTRAL, REASON_NONE);
 		drop_upstream(r, r->reason);
 		ops_of(r->down)->reset(r->down, r->reason, false);
 		r->down = NULL;

@@ -100,7 +100,6 @@ struct endpoint_set *endpoint_set_new(const struct endpoint *v, size_t n)
 	struct endpoint_set *s = mem_alloc(head + text);
 	char *at = (char *)s + head;
 	s->refs = 1;
-	s->turn = 0;
 	s->len = n;
 	for (size_t i = 0; i < n; i++) {
 		const struct endpoint *before = i ? &v[i - 1] : NULL;

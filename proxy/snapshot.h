@@ -24,9 +24,8 @@ struct endpoint { /* one address and port to dial, of one service port */
 	bool meshed;
 };
 
-struct endpoint_set { /* the endpoints of one port of a service; immutable but for `turn`, counted */
+struct endpoint_set { /* the endpoints of one port of a service; immutable, counted */
 	unsigned refs;
-	uint32_t turn; /* the balancer's: where its next pick begins */
 	size_t len;
 	struct endpoint v[];
 };

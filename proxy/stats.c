@@ -31,6 +31,19 @@ static const struct metric_family tunnel_bytes = {
     .kind = METRIC_COUNTER,
     .labels = {"direction", "way"},
 };
+static const struct metric_family ejections = {
+    .name = "weft_ejections_total",
+    .help = "Endpoints that were taken out of use for a while, by service and reason of the last failure.",
+    .kind = METRIC_COUNTER,
+    .labels = {"service", "reason"},
+};
+static const struct metric_family retries = {
+    .name = "weft_retries_total",
+    .help = "Further attempts, by reason of the one before; result: sent; fresh (a kept "
+	    "connection of the application had ended); budget (none was made, it was spent).",
+    .kind = METRIC_COUNTER,
+    .labels = {"reason", "result"},
+};
 static const struct metric_family opened = {
     .name = "weft_connections_total",
     .help = "Downstream connections accepted.",
@@ -108,6 +121,18 @@ void stats_speculation(struct stats *s, enum direction d, const char *outcome)
 	metric_add(metric_get(s->metrics, &speculations, v), 1);
 }
 
+void stats_ejection(struct stats *s, const char *service, enum reason why)
+{
+	struct str v[] = {str_of(service), str_of(reason_row(why)->label)};
+	metric_add(metric_get(s->metrics, &ejections, v), 1);
+}
+
+void stats_retry(struct stats *s, enum reason why, const char *result)
+{
+	struct str v[] = {str_of(reason_row(why)->label), str_of(result)};
+	metric_add(metric_get(s->metrics, &retries, v), 1);
+}
+
 void stats_open(struct stats *s, enum direction d)
 {
 	struct str v[] = {str_of(way_name(d))};
@@ -135,6 +160,8 @@ void stats_gauge(struct stats *s, const char *name, int64_t v)
 	     .help = "Count of configuration snapshots since the start.",
 	     .kind = METRIC_GAUGE},
 	    {.name = "weft_upstream_connections", .help = "Connections in the upstream pool.", .kind = METRIC_GAUGE},
+	    {.name = "weft_endpoints", .help = "Endpoints of which live state is kept.", .kind = METRIC_GAUGE},
+	    {.name = "weft_endpoints_ejected", .help = "Endpoints that are ejected now.", .kind = METRIC_GAUGE},
 	    {.name = "weft_connections_open", .help = "Downstream connections that are open.", .kind = METRIC_GAUGE},
 	    {.name = "weft_control_connected", .help = "1 while the link to weftd is up.", .kind = METRIC_GAUGE},
 	};

@@ -20,6 +20,10 @@ void stats_tunnel(struct stats *s, enum direction d, const char *service, enum r
 		  uint64_t down_bytes);
 /* What became of a speculative dial: "carried", "unused", "failed". */
 void stats_speculation(struct stats *s, enum direction d, const char *outcome);
+/* An endpoint was ejected. */
+void stats_ejection(struct stats *s, const char *service, enum reason why);
+/* A second attempt: made, or not made because the budget was spent. */
+void stats_retry(struct stats *s, enum reason why, const char *result);
 /* One downstream connection was accepted, and has ended. `secured`: mTLS with a mesh peer (inbound). */
 void stats_open(struct stats *s, enum direction d);
 void stats_close(struct stats *s, enum direction d, bool secured, enum reason r);

@@ -3,6 +3,7 @@
 #include "proxy/tunnel.h"
 
 #include "lib/mem.h"
+#include "proxy/retry.h"
 
 #include <errno.h>
 
@@ -18,10 +19,13 @@ struct tunnel {
 	struct permit permit;
 	struct endpoint_set *set; /* keeps `ep` alive */
 	struct endpoint ep;
+	struct attempt attempt; /* outbound */
+	struct addr tried[RETRY_ATTEMPTS_MAX];
+	struct timer backoff;
 	struct conn *up;
 	struct tls_peer *peer; /* mesh upstream */
 	unsigned step;
-	unsigned tried;
+	unsigned n_tried;
 	bool up_open, down_done, up_done; /* *_done: the FIN of that side has been passed on */
 	enum reason reason;
 	struct err why;
@@ -48,7 +52,8 @@ static const struct {
     {"pump", step_pump},       /* bytes both ways until both sides have ended   */
     {"finish", step_finish},   /* counters, the owner hears, memory goes        */
 };
-enum { STEP_FINISH = ARRAY_LEN(steps) - 1 };
+enum { STEP_POLICY, STEP_BALANCE, STEP_CONNECT, STEP_HOLD, STEP_PUMP, STEP_FINISH };
+_Static_assert(ARRAY_LEN(steps) == STEP_FINISH + 1, "a name for each step");
 
 static void run(struct tunnel *t)
 {
@@ -89,12 +94,16 @@ static enum verdict step_balance(struct tunnel *t)
 	}
 	if (s->target->kind == TARGET_WORKLOAD) {
 		t->ep = s->target->direct;
+		balance_direct(t->p->balancer, &t->permit, &t->ep, &t->attempt);
 		return NEXT;
 	}
+	enum reason why = REASON_NONE;
+	endpoint_set_unref(&t->set);
 	t->set = endpoint_set_ref(s->target->endpoints);
-	const struct endpoint *ep = balance_pick(t->p->balance, &t->permit, t->set, t->tried);
+	const struct endpoint *ep = balance_pick(t->p->balancer, &t->permit, s->target->service->name, t->set, t->tried,
+						 t->n_tried, &t->attempt, &why);
 	if (ep == NULL)
-		return fail(t, REASON_NO_HEALTHY, "the service has no endpoint");
+		return fail(t, why, reason_row(why)->text);
 	t->ep = *ep;
 	return NEXT;
 }
@@ -160,8 +169,37 @@ static void on_up_open(void *ctx)
 	struct tunnel *t = ctx;
 	MUST_BE(t, TUNNEL_MAGIC);
 	t->up_open = true;
+	balance_answered(t->p->balancer, &t->attempt);
 	t->step++;
 	run(t);
+}
+
+static void on_backoff(struct timer *timer)
+{
+	run(CONTAINER_OF(timer, struct tunnel, backoff));
+}
+
+/* Another endpoint, as long as no byte of the client has gone up (it would be lost) and none came down. */
+static bool try_again(struct tunnel *t, enum reason why)
+{
+	struct circuit *c = t->attempt.circuit;
+	struct lost_attempt lost = {.why = why, .unprocessed = true};
+	bool untouched =
+	    conn_tx_bytes(t->up) == 0 && conn_tx(t->up)->len == 0 && conn_rx_bytes(t->up) == 0 && !t->down_done;
+	if (t->n_tried + 1 >= RETRY_ATTEMPTS_MAX || c == NULL || !untouched || !retry_useful(&lost, STR("")))
+		return false;
+	bool within = circuit_retry(c, loop_now_ms(t->p->loop));
+	stats_retry(t->p->stats, why, within ? "sent" : "budget");
+	if (!within)
+		return false;
+	balance_end(t->p->balancer, &t->attempt, OUTCOME_FAILED, why);
+	t->tried[t->n_tried++] = t->ep.addr;
+	conn_reset(&t->up);
+	FREE(&t->peer);
+	t->up_open = false;
+	t->step = STEP_BALANCE;
+	timer_start(&t->backoff, retry_backoff_ms(t->n_tried, (uint32_t)balance_random(t->p->balancer, 1ull << 32)));
+	return true;
 }
 
 static void on_up_fail(void *ctx, const struct err *err)
@@ -169,14 +207,13 @@ static void on_up_fail(void *ctx, const struct err *err)
 	struct tunnel *t = ctx;
 	MUST_BE(t, TUNNEL_MAGIC);
 	bool untrusted = t->peer != NULL && t->peer->err.code != ERR_NONE;
-	if (untrusted)
-		err = &t->peer->err;
-	if (t->up_open && !untrusted)
-		fail(t, REASON_UPSTREAM_RESET, err->text);
-	else if (untrusted)
-		fail(t, REASON_UPSTREAM_UNTRUSTED, err->text);
-	else
-		fail(t, err->code == ERR_TIMEOUT ? REASON_CONNECT_TIMEOUT : REASON_CONNECT_FAIL, err->text);
+	struct err why = untrusted ? t->peer->err : *err;
+	enum reason reason = untrusted                  ? REASON_UPSTREAM_UNTRUSTED
+			     : t->up_open               ? REASON_UPSTREAM_RESET
+			     : err->code == ERR_TIMEOUT ? REASON_CONNECT_TIMEOUT
+							: REASON_CONNECT_FAIL;
+	if (!try_again(t, reason))
+		fail(t, reason, why.text);
 }
 
 static const struct conn_events up_events = {
@@ -268,13 +305,26 @@ static void close_both(struct tunnel *t)
 		conn_reset(&t->from.down);
 }
 
+/* A connection that was cut before its endpoint said anything is a failure of the endpoint (its sidecar could not reach the application);
+ * one that had been of use is not. */
+static void end_attempt(struct tunnel *t)
+{
+	bool mute = t->up == NULL || conn_rx_bytes(t->up) == 0;
+	enum outcome how = t->reason == REASON_NONE                ? OUTCOME_GOOD
+			   : mute && balance_is_failure(t->reason) ? OUTCOME_FAILED
+								   : OUTCOME_NEUTRAL;
+	balance_end(t->p->balancer, &t->attempt, how, t->reason);
+}
+
 static enum verdict step_finish(struct tunnel *t)
 {
+	end_attempt(t);
 	uint64_t up = t->up != NULL ? conn_tx_bytes(t->up) : 0;
 	uint64_t down = t->up != NULL ? conn_rx_bytes(t->up) : 0;
 	bool speculative = t->from.down == NULL;
 	close_both(t);
 	task_cancel(&t->start); /* the client may be gone before it ran */
+	timer_stop(&t->backoff);
 	if (!speculative)
 		stats_tunnel(t->p->stats, t->from.subject.direction, t->from.service, t->reason, up, down);
 	t->magic = 0;
@@ -298,6 +348,7 @@ struct tunnel *tunnel_new(struct proxy *p, const struct tunnel_from *from)
 	if (t->from.down != NULL)
 		conn_set_events(t->from.down, &down_events, t);
 	task_init(&t->start, on_start);
+	timer_init(&t->backoff, p->loop, on_backoff);
 	loop_at_turn_end(p->loop, &t->start);
 	return t;
 }
@@ -332,8 +383,10 @@ void tunnel_abort(struct tunnel **tp, enum reason reason)
 	struct tunnel *t = *tp;
 	MUST_BE(t, TUNNEL_MAGIC);
 	t->reason = reason;
+	balance_end(t->p->balancer, &t->attempt, OUTCOME_NEUTRAL, REASON_NONE);
 	close_both(t);
 	task_cancel(&t->start);
+	timer_stop(&t->backoff);
 	t->magic = 0;
 	loop_defer_free(t->p->loop, t, tunnel_free);
 	*tp = NULL;

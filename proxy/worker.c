@@ -145,7 +145,7 @@ static bool make(struct worker *w, struct err *err)
 	p->stats = stats_new();
 	p->verdicts = verdicts_new();
 	p->peers = verdicts_new();
-	p->balance = &balance_round_robin;
+	p->balancer = balancer_new(p->loop, balance_ops_find(w->args->options.balancer), p->stats);
 	p->limits = http_limits_default;
 	/* An application's idle connection is ended by the application: closing it here would race with the request that it is about to
 	 * send, which without a mesh it would only risk at its server's leisure. */
@@ -155,7 +155,8 @@ static bool make(struct worker *w, struct err *err)
 	p->own_limits.resets_burst = p->hop_limits.resets_burst = OWN_RESETS_BURST;
 	p->own_limits.resets_rate = p->hop_limits.resets_rate = OWN_RESETS_RATE;
 	list_init(&p->sessions);
-	struct pool_cfg pool = {.loop = p->loop, .identity = p->identity, .mark = p->mark};
+	struct pool_cfg pool = {
+	    .loop = p->loop, .identity = p->identity, .mark = p->mark, .age_ms = w->args->options.connection_age_ms};
 	p->pool = pool_new(&pool);
 	return configure(w, err);
 }
@@ -219,6 +220,7 @@ static void unmake(struct worker *w)
 	admin_free(&w->admin);
 	link_free(&w->link);
 	pool_free(&p->pool);
+	balancer_free(&p->balancer);
 	config_free(&p->config);
 	identity_free(&p->identity);
 	stats_free(&p->stats);

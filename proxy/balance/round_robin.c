@@ -1,31 +1,44 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* round_robin.c: one endpoint after the other, from a counter that starts at random so that many proxies do not march in step. */
+/* round_robin.c: one endpoint after the other, from a random one on, so that many proxies do not march in step. With weights the smooth
+ * form (nginx): each pick raises every endpoint by its weight and takes the sum from the highest, which spreads a heavy one's turns. */
 #include "proxy/balance/balance.h"
 
-#include "lib/base.h"
-
-#include <stdlib.h>
-#include <sys/random.h>
-
-static const struct endpoint *pick(uint32_t *state, const struct endpoint_set *set, unsigned tried)
+static long pick_plain(struct balancer *b, struct group *g, const struct avoid *avoid)
 {
-	if (set->len == 0)
-		return NULL;
-	if (*state == 0 && getrandom(state, sizeof(*state), GRND_NONBLOCK) != sizeof(*state))
-		*state = 1;
-	/* The counter moves on with every call, so a second try is the next endpoint by itself. */
-	(void)tried;
-	return &set->v[(*state)++ % set->len];
+	size_t len = g->set->len;
+	if (g->turn == 0)
+		g->turn = 1 + (uint32_t)balance_random(b, UINT32_MAX / 2);
+	for (size_t n = 0; n < len; n++) {
+		size_t i = g->turn++ % len;
+		if (group_usable(g, i, avoid))
+			return (long)i;
+	}
+	return -1;
+}
+
+static long pick_weighted(struct group *g, const struct avoid *avoid)
+{
+	int64_t sum = 0;
+	long best = -1;
+	for (size_t i = 0; i < g->set->len; i++) {
+		if (!group_usable(g, i, avoid))
+			continue;
+		g->score[i] += g->set->v[i].weight;
+		sum += g->set->v[i].weight;
+		if (best < 0 || g->score[i] > g->score[best])
+			best = (long)i;
+	}
+	if (best >= 0)
+		g->score[best] -= sum;
+	return best;
+}
+
+static long pick(struct balancer *b, struct group *g, const struct avoid *avoid)
+{
+	return g->weighted ? pick_weighted(g, avoid) : pick_plain(b, g, avoid);
 }
 
 const struct balance_ops balance_round_robin = {
     .name = "round-robin",
     .pick = pick,
 };
-
-const struct endpoint *balance_pick(const struct balance_ops *ops, const struct permit *permit,
-				    struct endpoint_set *set, unsigned tried)
-{
-	MUST(permit != NULL && permit->policy != NULL);
-	return ops->pick(&set->turn, set, tried);
-}

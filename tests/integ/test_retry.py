@@ -79,11 +79,11 @@ def test_what_an_application_may_have_seen_is_not_sent_again(mesh):
         assert sorted(one.paths + two.paths) == sorted(b"/%d" % i for i in range(10)), "each arrived exactly once"
 
 
-def test_both_endpoints_are_used_in_turn(mesh):
+def test_both_endpoints_are_used(mesh):
     with Counting(mesh.one.host) as one, Counting(mesh.two.host) as two:
         for i in range(20):
             assert post(mesh, b"/%d" % i).status == 200
-        assert len(one.paths) == len(two.paths) == 10
+        assert len(one.paths) + len(two.paths) == 20 and one.paths and two.paths
 
 
 def test_with_no_endpoint_left_the_answer_says_why(mesh):

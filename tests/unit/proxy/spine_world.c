@@ -147,7 +147,7 @@ static void make(struct spine *w, struct proxy *p, const char *sa)
 	p->stats = stats_new();
 	p->verdicts = verdicts_new();
 	p->peers = verdicts_new();
-	p->balance = &balance_round_robin;
+	p->balancer = balancer_new(p->loop, balance_ops_find(""), p->stats);
 	p->limits = http_limits_default;
 	p->own_limits = http_limits_default;
 	p->hop_limits = pool_limits();
@@ -160,6 +160,7 @@ static void unmake(struct proxy *p)
 {
 	session_abort_all(p);
 	pool_free(&p->pool);
+	balancer_free(&p->balancer);
 	config_free(&p->config);
 	identity_free(&p->identity);
 	stats_free(&p->stats);

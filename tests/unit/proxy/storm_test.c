@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Random schedules through two sidecars: pipelined requests of every shape, from clients that stop, pause and vanish at any byte, to origins that
  * do the same. Whatever happens: a client sees the right answer, an answer of a sidecar's own, or a connection that ends; an origin
- * sees a request once (twice at most where that is safe); nothing is left behind. WEFT_STORM=FIRST,COUNT runs other schedules than the usual ones. */
+ * sees a request once (more often only where that is safe); nothing is left behind. WEFT_STORM=FIRST,COUNT runs other schedules than the usual ones. */
 #include "tests/unit/proxy/spine_world.h"
 
 #include "lib/http/parse.h"
@@ -196,8 +196,10 @@ static void o_head(void *ctx, struct message *m)
 	x->id = (unsigned)atoi(m->path.p + 1);
 	CHECK(x->id < PLANS, "id %u", x->id);
 	x->plan = &plans[x->id];
-	/* A GET or HEAD that met a kept connection in the moment of its end may go once more. */
-	CHECK(++x->plan->seen <= (x->plan->up == 0 ? 2 : 1), "request %u came %u times", x->id, x->plan->seen);
+	/* What is idempotent and lost its origin before an answer may come again: from the near sidecar once, and for each time from the far
+	 * one, whose kept connection had ended. */
+	unsigned most = x->plan->up > 0 ? 1 : x->plan->cut == NEVER ? 2 : 4;
+	CHECK(++x->plan->seen <= most, "request %u came %u times", x->id, x->plan->seen);
 	if (x->plan->early)
 		origin_push(x);
 }

@@ -1,0 +1,348 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* balance.c: groups, attempts, outlier detection. What an algorithm must not choose is decided here, what it should choose is not. */
+#include "proxy/balance/balance.h"
+
+#include "lib/event.h"
+#include "lib/mem.h"
+
+#include <string.h>
+#include <sys/random.h>
+
+#define SWEEP_MS                        1000
+#define SLOW_FAILURE_US                 50e3
+#define FAILING_US                      1e6 /* taken for the latency of an endpoint that should be ejected and may not */
+
+#define BALANCER(suffix, name, meaning) extern const struct balance_ops balance_##suffix;
+#include "proxy/balance/balancers.tbl.h"
+#undef BALANCER
+
+static const struct balance_ops *const algorithms[] = {
+#define BALANCER(suffix, name, meaning) &balance_##suffix,
+#include "proxy/balance/balancers.tbl.h"
+#undef BALANCER
+};
+
+struct balancer {
+	struct loop *loop;
+	const struct balance_ops *ops;
+	struct stats *stats;
+	struct lives *lives;
+	struct map groups, circuits;
+	struct circuit *direct; /* of what is no service */
+	struct timer sweep;
+	uint64_t seed;
+};
+
+const struct balance_ops *balance_ops_find(const char *name)
+{
+	for (size_t i = 0; i < ARRAY_LEN(algorithms); i++)
+		if (*name == '\0' || strcmp(algorithms[i]->name, name) == 0)
+			return algorithms[i];
+	return NULL;
+}
+
+uint64_t balance_now_us(const struct balancer *b)
+{
+	return loop_now_us(b->loop);
+}
+
+/* xorshift64*: chance, not secrecy. */
+uint64_t balance_random(struct balancer *b, uint64_t below)
+{
+	b->seed ^= b->seed >> 12;
+	b->seed ^= b->seed << 25;
+	b->seed ^= b->seed >> 27;
+	return (uint64_t)(((unsigned __int128)(b->seed * 0x2545F4914F6CDD1Dull) * below) >> 64);
+}
+
+/* --- groups --- */
+
+static void drop(struct balancer *b, struct group *g)
+{
+	MUST(g->users == 0);
+	for (size_t i = 0; i < g->set->len; i++)
+		live_put(b->lives, &g->v[i]);
+	map_del(&b->groups, &g->node);
+	circuit_unref(&g->circuit);
+	endpoint_set_unref(&g->set);
+	mem_free(g->upto);
+	mem_free(g->score);
+	mem_free(g);
+}
+
+static bool stale(const struct group *g, uint64_t now)
+{
+	bool only_ours = __atomic_load_n(&g->set->refs, __ATOMIC_ACQUIRE) == 1;
+	return g->users == 0 && (only_ours || now - g->used_ms >= GROUP_KEEP_MS);
+}
+
+static void sweep(struct timer *t)
+{
+	struct balancer *b = CONTAINER_OF(t, struct balancer, sweep);
+	uint64_t now = loop_now_ms(b->loop);
+	map_for_each (n, &b->groups) {
+		struct group *g = CONTAINER_OF(n, struct group, node);
+		if (stale(g, now))
+			drop(b, g);
+	}
+	lives_sweep(b->lives);
+	if (lives_len(b->lives) > 0)
+		timer_start(&b->sweep, SWEEP_MS);
+}
+
+static void weigh(struct group *g)
+{
+	const struct endpoint_set *set = g->set;
+	uint64_t sum = 0;
+	for (size_t i = 1; i < set->len; i++)
+		g->weighted = g->weighted || set->v[i].weight != set->v[0].weight;
+	if (!g->weighted)
+		return;
+	g->upto = mem_alloc(set->len * sizeof(*g->upto));
+	g->score = mem_zalloc(set->len * sizeof(*g->score));
+	for (size_t i = 0; i < set->len; i++)
+		g->upto[i] = sum += MAX(set->v[i].weight, 1u);
+}
+
+static struct group *group_of(struct balancer *b, const char *service, struct endpoint_set *set)
+{
+	struct map_node *n = map_get(&b->groups, str_make((const char *)&set, sizeof(set)));
+	if (n != NULL)
+		return CONTAINER_OF(n, struct group, node);
+	struct group *g = mem_zalloc(sizeof(*g) + set->len * sizeof(struct live *));
+	g->set = endpoint_set_ref(set);
+	g->circuit = circuit_get(&b->circuits, service, loop_now_ms(b->loop));
+	g->epoch = lives_epoch(b->lives) - 1;
+	for (size_t i = 0; i < set->len; i++)
+		g->v[i] = live_get(b->lives, &set->v[i]);
+	weigh(g);
+	map_put(&b->groups, &g->node, str_make((const char *)&g->set, sizeof(g->set)));
+	if (!timer_running(&b->sweep))
+		timer_start(&b->sweep, SWEEP_MS);
+	return g;
+}
+
+static void count_out(const struct balancer *b, struct group *g)
+{
+	if (g->epoch == lives_epoch(b->lives))
+		return;
+	g->epoch = lives_epoch(b->lives);
+	g->n_out = 0;
+	for (size_t i = 0; i < g->set->len; i++)
+		g->n_out += g->v[i]->ejected;
+}
+
+bool group_usable(const struct group *g, size_t i, const struct avoid *avoid)
+{
+	if (g->v[i]->ejected && !avoid->panic)
+		return false;
+	for (size_t k = 0; k < avoid->n_tried; k++)
+		if (addr_eq(&avoid->tried[k], &g->set->v[i].addr))
+			return false;
+	return true;
+}
+
+/* --- attempts --- */
+
+static void begin(struct balancer *b, struct attempt *a, struct live *l, struct circuit *c)
+{
+	*a = (struct attempt){.live = l, .circuit = circuit_ref(c)};
+	a->pending.began_us = loop_now_us(b->loop);
+	list_push(&l->pending, &a->pending.node);
+	l->refs++;
+	l->in_flight++;
+	c->active++;
+}
+
+/* Those that were tried come last, those that are ejected after them: a set of one has nothing else to offer. */
+static long choose(struct balancer *b, struct group *g, const struct addr *tried, size_t n_tried)
+{
+	struct avoid avoid = {.tried = tried, .n_tried = n_tried, .panic = (g->set->len - g->n_out) * 2 < g->set->len};
+	long i = b->ops->pick(b, g, &avoid);
+	if (i < 0 && n_tried > 0) {
+		avoid.n_tried = 0;
+		i = b->ops->pick(b, g, &avoid);
+	}
+	if (i < 0) {
+		avoid.panic = true;
+		i = b->ops->pick(b, g, &avoid);
+	}
+	return i;
+}
+
+const struct endpoint *balance_pick(struct balancer *b, const struct permit *permit, const char *service,
+				    struct endpoint_set *set, const struct addr *tried, size_t n_tried,
+				    struct attempt *ret, enum reason *ret_why)
+{
+	MUST(permit != NULL && permit->policy != NULL && ret->live == NULL);
+	if (set->len == 0) {
+		*ret_why = REASON_NO_HEALTHY;
+		return NULL;
+	}
+	struct group *g = group_of(b, service, set);
+	g->used_ms = loop_now_ms(b->loop);
+	if (g->circuit->active >= CIRCUIT_ACTIVE_MAX) {
+		*ret_why = REASON_OVERFLOW;
+		return NULL;
+	}
+	count_out(b, g);
+	long i = choose(b, g, tried, n_tried);
+	MUST(i >= 0 && (size_t)i < set->len);
+	begin(b, ret, g->v[i], g->circuit);
+	ret->group = g;
+	g->users++;
+	if (n_tried == 0)
+		circuit_request(g->circuit);
+	return &set->v[i];
+}
+
+void balance_direct(struct balancer *b, const struct permit *permit, const struct endpoint *ep, struct attempt *ret)
+{
+	MUST(permit != NULL && permit->policy != NULL && ret->live == NULL);
+	struct live *l = live_get(b->lives, ep);
+	begin(b, ret, l, b->direct);
+	live_put(b->lives, &l);
+	if (!timer_running(&b->sweep))
+		timer_start(&b->sweep, SWEEP_MS);
+}
+
+void balance_answered(struct balancer *b, struct attempt *a)
+{
+	if (a->live == NULL || a->answered)
+		return;
+	uint64_t now = loop_now_us(b->loop);
+	a->answered = true;
+	list_remove(&a->pending.node);
+	live_sample(a->live, now, (double)(now - a->pending.began_us));
+}
+
+/* An attempt that never was answered took at least this long: it may raise the estimate, not improve it. A failure that came at once says
+ * nothing of how long answers take. */
+static void unanswered(struct balancer *b, struct attempt *a, double at_least_us)
+{
+	uint64_t now = loop_now_us(b->loop);
+	double took = (double)(now - a->pending.began_us);
+	if (!a->answered && took > MAX(live_estimate(a->live, now), at_least_us))
+		live_sample(a->live, now, took);
+}
+
+/* At most half of a set, and never the last one. */
+static bool may_eject(const struct balancer *b, struct group *g)
+{
+	count_out(b, g);
+	return g->set->len > 1 && (g->n_out + 1) * 2 <= g->set->len;
+}
+
+static void consider(struct balancer *b, struct attempt *a, enum reason why)
+{
+	struct live *l = a->live;
+	char addr[ADDR_TEXT_MAX];
+	if (l->failures < EJECT_AFTER || l->ejected || l->shared)
+		return;
+	if (a->group == NULL || !may_eject(b, a->group)) { /* it stays, but as the last choice */
+		live_sample(l, loop_now_us(b->loop), FAILING_US);
+		return;
+	}
+	if (loop_now_ms(b->loop) > l->until_ms + EJECT_MAX_MS)
+		l->ejections = 0;
+	uint64_t ms = MIN((uint64_t)EJECT_MS * (l->ejections + 1), (uint64_t)EJECT_MAX_MS);
+	live_eject(b->lives, l, ms);
+	stats_ejection(b->stats, a->circuit->name, why);
+	event(EV_ENDPOINT_EJECTED, "service=%s endpoint=\"%s\" reason=%s failures=%u ms=%llu", a->circuit->name,
+	      addr_text(&l->addr, addr), reason_row(why)->label, l->failures, (unsigned long long)ms);
+}
+
+void balance_end(struct balancer *b, struct attempt *a, enum outcome how, enum reason why)
+{
+	struct live *l = a->live;
+	if (l == NULL)
+		return;
+	MUST(l->in_flight > 0 && a->circuit->active > 0);
+	l->in_flight--;
+	list_remove(&a->pending.node);
+	l->ended++;
+	a->circuit->active--;
+	switch (how) {
+	case OUTCOME_GOOD:
+		l->failures = 0;
+		break;
+	case OUTCOME_FAILED:
+		unanswered(b, a, SLOW_FAILURE_US);
+		l->failed++;
+		l->failures++;
+		consider(b, a, why);
+		break;
+	case OUTCOME_NEUTRAL:
+		unanswered(b, a, 0);
+		break;
+	}
+	if (a->group != NULL)
+		a->group->users--;
+	circuit_unref(&a->circuit);
+	live_put(b->lives, &a->live);
+	*a = (struct attempt){.live = NULL};
+}
+
+bool balance_is_failure(enum reason why)
+{
+	uint16_t status = reason_row(why)->http_status;
+	return status >= 502 && status <= 504 && why != REASON_NOT_READY && why != REASON_OVERFLOW;
+}
+
+/* --- the whole --- */
+
+struct balancer *balancer_new(struct loop *loop, const struct balance_ops *ops, struct stats *stats)
+{
+	struct balancer *b = NEW(struct balancer);
+	b->loop = loop;
+	b->ops = ops;
+	b->stats = stats;
+	b->lives = lives_new(loop);
+	map_init(&b->groups);
+	map_init(&b->circuits);
+	b->direct = circuit_get(&b->circuits, "", loop_now_ms(loop));
+	timer_init(&b->sweep, loop, sweep);
+	if (getrandom(&b->seed, sizeof(b->seed), GRND_NONBLOCK) != sizeof(b->seed) || b->seed == 0)
+		b->seed = (uint64_t)(uintptr_t)b | 1;
+	return b;
+}
+
+void balancer_free(struct balancer **bp)
+{
+	struct balancer *b = *bp;
+	if (b == NULL)
+		return;
+	timer_stop(&b->sweep);
+	map_for_each (n, &b->groups)
+		drop(b, CONTAINER_OF(n, struct group, node));
+	circuit_unref(&b->direct);
+	lives_free(&b->lives);
+	MUST(b->circuits.len == 0);
+	map_done(&b->groups);
+	map_done(&b->circuits);
+	FREE(bp);
+}
+
+json_t *balance_dump(const struct balancer *b)
+{
+	json_t *circuits = json_array();
+	map_for_each (n, &b->circuits) {
+		const struct circuit *c = CONTAINER_OF(n, struct circuit, node);
+		json_array_append_new(circuits,
+				      json_pack("{s:s, s:I, s:I, s:I, s:f}", "service", c->name, "active",
+						(json_int_t)c->active, "pending", (json_int_t)c->pending, "connections",
+						(json_int_t)c->conns, "retriesLeft", c->retries));
+	}
+	return json_pack("{s:s, s:o, s:o}", "balancer", b->ops->name, "endpoints", lives_dump(b->lives), "services",
+			 circuits);
+}
+
+size_t balance_known(const struct balancer *b)
+{
+	return lives_len(b->lives);
+}
+
+size_t balance_ejected(const struct balancer *b)
+{
+	return lives_ejected(b->lives);
+}

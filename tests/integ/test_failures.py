@@ -1,0 +1,305 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Endpoints that die, hang, vanish or turn out to be somebody else, under calls: what a client notices, and what is never done twice."""
+
+import collections
+import json
+import os
+import signal
+import time
+
+import pytest
+from harness.mesh import FileMesh
+from harness.netns import wait_until
+
+APP = r"""
+import http.server, os, socket, sys
+name = sys.argv[2]
+class H(http.server.BaseHTTPRequestHandler):
+    protocol_version, wbufsize = "HTTP/1.1", 65536  # an answer is one write: there all of it or nothing
+    def do_GET(self):
+        n = int(self.headers.get("Content-Length") or 0)
+        self.rfile.read(n)
+        if self.command == "POST": os.write(1, b"ran %s\n" % self.path.encode())
+        self.send_response(200); self.send_header("Content-Length", str(len(name))); self.end_headers(); self.wfile.write(name.encode())
+    do_POST = do_GET
+    def log_message(self, *a): pass
+class S(http.server.ThreadingHTTPServer):
+    address_family = socket.AF_INET6
+    request_queue_size = 256
+    daemon_threads = True
+    def server_bind(self):
+        self.socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0); super().server_bind()
+S(("::", int(sys.argv[1])), H).serve_forever()
+"""
+
+# Takes the first bytes of a request and is gone: by FIN, or (unread bytes) by RST.
+FIRST_BYTE = r"""
+import socket, sys
+s = socket.create_server(("::", int(sys.argv[1])), family=socket.AF_INET6, dualstack_ipv6=True, backlog=256)
+while True:
+    c, _ = s.accept()
+    data = c.recv(512)
+    if data: print("ran", data.split()[1].decode(), flush=True)
+    c.close()
+"""
+
+# Answers as if it kept the connection, and closes it. argv[3]: seconds between the two.
+FICKLE = r"""
+import socket, sys, time
+s = socket.create_server(("::", int(sys.argv[1])), family=socket.AF_INET6, dualstack_ipv6=True, backlog=256)
+while True:
+    c, _ = s.accept()
+    data = b""
+    while b"\r\n\r\n" not in data or (data.startswith(b"POST") and not data.endswith(b"x" * 10)):
+        more = c.recv(65536)
+        if not more: break
+        data += more
+    if data:
+        print("ran", data.split()[1].decode(), flush=True)
+        c.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi")
+        time.sleep(float(sys.argv[3]))
+    c.close()
+"""
+
+# Speaks first: its name.
+GREETER = r"""
+import socket, sys
+s = socket.create_server(("::", int(sys.argv[1])), family=socket.AF_INET6, dualstack_ipv6=True, backlog=256)
+while True:
+    c, _ = s.accept()
+    c.sendall(sys.argv[2].encode() + b"\n"); c.close()
+"""
+
+# Calls from several threads, each with a connection of its own that it keeps. Prints "begun" after some, then makes `total` more.
+CLIENT = r"""
+import collections, http.client, json, sys, threading, time
+ip, port, total, threads, method, timeout, size, first = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4]), sys.argv[5], \
+    float(sys.argv[6]), int(sys.argv[7]), int(sys.argv[8])
+lock = threading.Lock(); numbers = iter(range(first + total)); by = collections.Counter(); bad = collections.Counter(); slowest = 0
+def one(n, c):
+    c.request(method, "/%s-%d" % (method, n), body=b"x" * size if method == "POST" else None)
+    r = c.getresponse(); body = r.read()
+    assert r.status == 200, "%d %s" % (r.status, r.getheader("x-weft-error"))
+    return body.decode()
+def work():
+    global slowest
+    c = None
+    while True:
+        with lock:
+            n = next(numbers, None)
+        if n is None: return
+        if n == first: print("begun", flush=True)
+        began = time.monotonic()
+        try:
+            c = c or http.client.HTTPConnection(ip, port, timeout=timeout)
+            who = one(n, c)
+            with lock: by[who] += 1
+        except Exception as e:
+            with lock: bad["%s: %s" % (type(e).__name__, e)] += 1
+            c = None
+        with lock: slowest = max(slowest, time.monotonic() - began)
+        time.sleep(0.002)
+ts = [threading.Thread(target=work) for _ in range(threads)]
+for t in ts: t.start()
+for t in ts: t.join()
+print("result", json.dumps({"by": by, "bad": bad, "slowest": slowest}), flush=True)
+"""
+
+THREADS = 4
+
+
+class Three:
+    """orders on three hosts and web; calls go from web to the VIP."""
+
+    def __init__(self, mesh, net, app=APP, ports=None, args=(), web_env=None):
+        self.mesh, self.app, self.args = mesh, app, args
+        self.orders = [mesh.workload(net.host(f"o{i}"), f"orders-{i}", sa="orders", ports="8080/http,9090/tcp") for i in range(3)]
+        self.web = mesh.workload(net.host("web"), "web", env=web_env)
+        self.vip = mesh.service("orders", ports or {80: (8080, "http")}, self.orders)[0]
+        self.apps = [self.run(o) for o in self.orders]
+        mesh.start()
+
+    def run(self, o, port=8080):
+        p = o.host.start_python(self.app, str(port), o.name, *self.args)
+        o.host.wait_port(port)
+        return p
+
+    def calls(self, total=1000, threads=THREADS, method="GET", timeout=8.0, size=10, first=0):
+        return self.web.host.start_python(CLIENT, self.vip, "80", str(total), str(threads), method, str(timeout), str(size), str(first))
+
+    def result(self, client, timeout=60):
+        r = json.loads(client.wait_output(r"result (.*)", timeout).group(1))
+        return sum(r["by"].values()), r["by"], r["bad"], r["slowest"]
+
+    def ran(self):
+        """How often each request was begun by an application."""
+        return collections.Counter(line.split()[1] for a in self.apps for line in a.output().splitlines() if line.startswith("ran "))
+
+    def endpoint(self, o):
+        """What web knows of this endpoint."""
+        for e in self.web.admin("/endpoints")["endpoints"]:
+            if e["address"] == f"{o.host.ip4}:8080" and e["identity"] == o.identity:
+                return e
+        return None
+
+
+@pytest.fixture
+def mesh(net, tmp_path):
+    with FileMesh(net, tmp_path) as m:
+        yield m
+
+
+def hole(host):
+    """Nothing gets into this host any more, and nobody is told."""
+    for line in ("add table inet hole", "add chain inet hole input { type filter hook input priority -300; }",
+                 "add rule inet hole input iifname eth0 drop"):
+        host.run(["nft", *line.split(" ")])
+
+
+def test_a_killed_application_costs_no_idempotent_request(mesh, net):
+    t = Three(mesh, net)
+    client = t.calls(first=200)
+    client.wait_output("begun", 20)
+    t.apps[1].kill()
+    good, by, bad, _ = t.result(client)
+    assert good == 1200 and not bad, (bad, t.web.log()[-2000:])
+    assert min(by[o.name] for o in (t.orders[0], t.orders[2])) > 200, by
+    # It was found out by its failures, not by its health, and gets nothing for a while: counted, logged, shown.
+    assert t.web.metric("weft_ejections_total", service="shop/orders") >= 1
+    assert t.web.metric("weft_retries_total", result="sent") >= 5
+    assert "endpoint_ejected" in t.web.log()
+    e = t.endpoint(t.orders[1])
+    assert e["ejections"] >= 1 and e["failed"] >= 5, e
+    assert t.endpoint(t.orders[0])["ewmaMs"] > 0
+
+
+def test_an_ejected_endpoint_that_is_well_again_is_used_again(mesh, net):
+    t = Three(mesh, net)
+    t.apps[1].kill()
+    good, _, bad, _ = t.result(t.calls(300))
+    assert good == 300 and not bad, bad
+    wait_until(lambda: t.endpoint(t.orders[1])["ejected"], 5, "the ejection")
+    t.apps[1] = t.run(t.orders[1])
+    wait_until(lambda: not t.endpoint(t.orders[1])["ejected"], 12, "the return after 10 s")
+    _, by, bad, _ = t.result(t.calls(300))
+    assert not bad and by[t.orders[1].name] > 30, (by, bad)
+
+
+def test_a_killed_sidecar_costs_no_idempotent_request(mesh, net):
+    t = Three(mesh, net)
+    client = t.calls(first=200)
+    client.wait_output("begun", 20)
+    supervisor, worker = t.orders[1].pids()
+    os.kill(supervisor, signal.SIGKILL)
+    os.kill(worker, signal.SIGKILL)
+    good, _, bad, slowest = t.result(client)
+    assert good == 1200 and not bad, bad
+    assert slowest < 6, slowest
+
+
+def test_a_frozen_application_is_left_alone_once_it_has_been_noticed(mesh, net):
+    """Nobody can tell a frozen application from a slow one, and no time-out is set: who called it waits as long as it likes. But what a
+    client gave up counts as that slow, so that the others are chosen."""
+    t = Three(mesh, net)
+    client = t.calls(timeout=0.7, first=200)
+    client.wait_output("begun", 20)
+    t.apps[1].signal(signal.SIGSTOP)
+    good, by, bad, _ = t.result(client)
+    t.apps[1].signal(signal.SIGCONT)
+    assert sum(bad.values()) <= 2 * THREADS, bad
+    assert good + sum(bad.values()) == 1200
+
+
+def test_a_black_holed_endpoint_costs_time_once_and_no_request(mesh, net):
+    t = Three(mesh, net)
+    hole(t.orders[1].host)
+    good, by, bad, slowest = t.result(t.calls())
+    assert good == 1000 and not bad, bad
+    assert slowest < 6 and t.orders[1].name not in by, (slowest, by)
+
+
+def test_a_black_hole_under_open_connections_is_noticed_by_what_clients_give_up(mesh, net):
+    t = Three(mesh, net)
+    client = t.calls(timeout=0.7, first=200)
+    client.wait_output("begun", 20)
+    hole(t.orders[1].host)
+    good, _, bad, _ = t.result(client)
+    assert sum(bad.values()) <= 2 * THREADS, bad
+    assert good + sum(bad.values()) == 1200
+
+
+def test_an_endpoint_that_came_back_as_somebody_else_gets_nothing_and_costs_nothing(mesh, net):
+    t = Three(mesh, net)
+    o = t.orders[1]
+    o.stop()
+    mesh.write(o, mesh.ca.leaf("shop", "mallory"))
+    o.start()
+    good, by, bad, slowest = t.result(t.calls(1000))
+    assert good == 1000 and not bad and o.name not in by and slowest < 2, (bad, by, slowest)
+    assert "mallory" in t.web.log()
+    assert t.web.metric("weft_retries_total", reason="upstream_untrusted", result="sent") >= 1
+
+
+@pytest.mark.parametrize("size", [10, 60000])
+def test_a_post_whose_application_got_its_first_byte_and_died_ran_exactly_once(mesh, net, size):
+    t = Three(mesh, net, FIRST_BYTE)
+    good, _, bad, _ = t.result(t.calls(200, method="POST", size=size))
+    assert good == 0 and sum(bad.values()) == 200, (good, bad)
+    assert any("upstream_reset" in b for b in bad), bad
+    wait_until(lambda: len(t.ran()) == 200, 5, "all requests at the origins")
+    assert set(t.ran().values()) == {1}
+    assert t.web.metric("weft_retries_total", result="sent") == 0
+
+
+def test_a_post_that_never_reached_an_application_runs_elsewhere(mesh, net):
+    t = Three(mesh, net)
+    t.apps[1].kill()
+    good, by, bad, _ = t.result(t.calls(300, method="POST"))
+    assert good == 300 and not bad, bad
+    assert len(t.ran()) == 300 and set(t.ran().values()) == {1}
+    assert t.web.metric("weft_retries_total", reason="connect_fail", result="sent") >= 1
+
+
+@pytest.mark.parametrize("pause", ["0", "0.002"])
+def test_a_kept_connection_that_its_server_closes_costs_no_get_and_repeats_no_post(mesh, net, pause):
+    t = Three(mesh, net, FICKLE, args=(pause,))
+    good, _, bad, _ = t.result(t.calls(300, threads=2))
+    assert good == 300 and not bad, bad
+    good, _, bad, _ = t.result(t.calls(300, threads=2, method="POST"))
+    posts = {n: k for n, k in t.ran().items() if n.startswith("/POST")}
+    assert len(posts) >= good and set(posts.values()) == {1}, posts
+    # A connection of which the end is already here is not used. One that ends just then is what a client without a mesh meets, too.
+    assert pause != "0" or sum(bad.values()) <= 15, bad
+
+
+@pytest.mark.parametrize("how", ["killed", "holed"])
+def test_a_tcp_connection_goes_to_another_endpoint_while_it_has_not_said_anything(mesh, net, how):
+    t = Three(mesh, net, GREETER, ports={80: (8080, "tcp")})
+    code = r"""
+import socket, sys
+for i in range(60):
+    c = socket.create_connection((sys.argv[1], 80), 8)
+    data = b""
+    while (more := c.recv(100)): data += more
+    print(data.decode().strip() or "nothing")
+"""
+    first = collections.Counter(t.web.host.run_python(code, t.vip).splitlines())
+    assert set(first) == {o.name for o in t.orders} and sum(first.values()) == 60, first
+    if how == "killed":
+        t.apps[1].kill()  # its sidecar accepts and cannot go on
+    else:
+        hole(t.orders[1].host)  # nothing accepts
+    second = collections.Counter(t.web.host.run_python(code, t.vip).splitlines())
+    assert set(second) == {t.orders[0].name, t.orders[2].name} and sum(second.values()) == 60, second
+
+
+def test_connections_are_replaced_by_age_without_a_failed_request(mesh, net):
+    t = Three(mesh, net, web_env={"WEFT_CONNECTION_AGE": "400ms"})
+    before = sum(o.metric("weft_connections_total", direction="inbound") for o in t.orders)
+    client = t.calls(1000, threads=2)
+    began = time.monotonic()
+    good, _, bad, _ = t.result(client)
+    took = time.monotonic() - began
+    assert good == 1000 and not bad, bad
+    opened = sum(o.metric("weft_connections_total", direction="inbound") for o in t.orders) - before
+    assert opened >= 3 * max(1, int(took / 0.44) - 1), (opened, took)

@@ -1,0 +1,492 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Balancing: what is preferred, what is taken out and comes back, and what a service may spend on further attempts. */
+#include "lib/mem.h"
+#include "proxy/balance/balance.h"
+#include "proxy/retry.h"
+#include "proxy/snapshot_build.h"
+
+#include <check.h>
+#include <stdio.h>
+
+#define MANY 4000
+
+static struct loop *loop;
+static struct stats *stats;
+static struct balancer *b;
+static const struct permit permit = {.policy = ""};
+
+static void setup_with(const char *name)
+{
+	struct err err;
+	loop = loop_new(&err);
+	ck_assert_ptr_nonnull(loop);
+	stats = stats_new();
+	b = balancer_new(loop, balance_ops_find(name), stats);
+}
+
+static void setup(void)
+{
+	setup_with("");
+}
+
+static void teardown(void)
+{
+	balancer_free(&b);
+	stats_free(&stats);
+	loop_free(&loop);
+}
+
+static struct endpoint_set *set_of(size_t n, const uint32_t *weights)
+{
+	struct endpoint v[16];
+	ck_assert_uint_le(n, ARRAY_LEN(v));
+	for (size_t i = 0; i < n; i++) {
+		char text[32];
+		snprintf(text, sizeof(text), "10.0.0.%zu:8080", i + 1);
+		v[i] = (struct endpoint){.identity = "spiffe://t/ns/a/sa/b",
+					 .workload = "a/w",
+					 .zone = "",
+					 .weight = weights != NULL ? weights[i] : 1,
+					 .meshed = true};
+		ck_assert(addr_parse(str_of(text), &v[i].addr));
+	}
+	return endpoint_set_new(v, n);
+}
+
+static size_t pick_beside(struct endpoint_set *set, const struct addr *tried, size_t n_tried, struct attempt *a)
+{
+	enum reason why = REASON_NONE;
+	const struct endpoint *ep = balance_pick(b, &permit, "shop/orders", set, tried, n_tried, a, &why);
+	ck_assert_ptr_nonnull(ep);
+	return (size_t)(ep - set->v);
+}
+
+static size_t pick(struct endpoint_set *set, struct attempt *a)
+{
+	return pick_beside(set, NULL, 0, a);
+}
+
+/* One attempt that ends at once, at any endpoint. */
+static size_t once(struct endpoint_set *set)
+{
+	struct attempt a = {0};
+	size_t i = pick(set, &a);
+	balance_end(b, &a, OUTCOME_GOOD, REASON_NONE);
+	return i;
+}
+
+static struct live *live_of(const struct endpoint_set *set, size_t i, struct attempt *a)
+{
+	(void)a;
+	balance_direct(b, &permit, &set->v[i], a);
+	return a->live;
+}
+
+static void took(const struct endpoint_set *set, size_t i, double us)
+{
+	struct attempt a = {0};
+	live_sample(live_of(set, i, &a), balance_now_us(b), us);
+	a.answered = true;
+	balance_end(b, &a, OUTCOME_GOOD, REASON_NONE);
+}
+
+/* Failures of the endpoint at `i`, each an attempt of the set. */
+static void fail_at(struct endpoint_set *set, size_t i, unsigned times)
+{
+	struct addr others[16];
+	size_t n = 0;
+	for (size_t k = 0; k < set->len; k++)
+		if (k != i)
+			others[n++] = set->v[k].addr;
+	while (times-- > 0) {
+		struct attempt a = {0};
+		ck_assert_uint_eq(pick_beside(set, others, n, &a), i);
+		balance_end(b, &a, OUTCOME_FAILED, REASON_CONNECT_FAIL);
+	}
+}
+
+static json_t *dumped(const char *address)
+{
+	json_t *all = balance_dump(b), *found = NULL, *one;
+	size_t i;
+	json_array_foreach(json_object_get(all, "endpoints"), i,
+			   one) if (strcmp(json_string_value(json_object_get(one, "address")), address) == 0) found =
+	    json_deep_copy(one);
+	json_decref(all);
+	ck_assert_ptr_nonnull(found);
+	return found;
+}
+
+static long long number(const char *address, const char *field)
+{
+	json_t *o = dumped(address), *v = json_object_get(o, field);
+	ck_assert_ptr_nonnull(v);
+	long long n = json_is_boolean(v) ? json_is_true(v) : (long long)json_number_value(v);
+	json_decref(o);
+	return n;
+}
+
+START_TEST(p2c_prefers_the_fast_endpoint_and_never_takes_the_slowest_of_three)
+{
+	struct endpoint_set *set = set_of(3, NULL);
+	unsigned n[3] = {0};
+	took(set, 0, 1000);
+	took(set, 1, 2000);
+	took(set, 2, 50000);
+	for (unsigned k = 0; k < MANY; k++)
+		n[once(set)]++;
+	ck_assert_uint_eq(n[2], 0); /* of any two, it is the slower one */
+	ck_assert_uint_gt(n[0], n[1]);
+	endpoint_set_unref(&set);
+}
+END_TEST
+
+START_TEST(p2c_spreads_what_is_in_flight)
+{
+	struct endpoint_set *set = set_of(4, NULL);
+	struct attempt a[100] = {0};
+	unsigned n[4] = {0};
+	for (size_t i = 0; i < 4; i++)
+		took(set, i, 1000);
+	for (size_t k = 0; k < ARRAY_LEN(a); k++)
+		n[pick(set, &a[k])]++;
+	for (size_t i = 0; i < 4; i++)
+		ck_assert_uint_ge(n[i], 20);
+	for (size_t k = 0; k < ARRAY_LEN(a); k++)
+		balance_end(b, &a[k], OUTCOME_GOOD, REASON_NONE);
+	endpoint_set_unref(&set);
+}
+END_TEST
+
+START_TEST(an_endpoint_that_has_not_answered_its_first_request_gets_no_second_one)
+{
+	struct endpoint_set *set = set_of(2, NULL);
+	struct attempt hanging = {0};
+	size_t mute = pick(set, &hanging);
+	took(set, 1 - mute, 1000);
+	for (unsigned k = 0; k < 100; k++)
+		ck_assert_uint_eq(once(set), 1 - mute);
+	balance_end(b, &hanging, OUTCOME_NEUTRAL, REASON_NONE);
+	endpoint_set_unref(&set);
+}
+END_TEST
+
+START_TEST(the_estimate_follows_a_peak_at_once_and_forgets_it_in_time)
+{
+	struct endpoint_set *set = set_of(1, NULL);
+	struct attempt a = {0};
+	struct live *l = live_of(set, 0, &a);
+	live_sample(l, 1000000, 1000);
+	live_sample(l, 1000000, 100000);
+	ck_assert_double_eq_tol(live_estimate(l, 1000000), 100000, 1);
+	live_sample(l, 1000000, 1000);
+	ck_assert_double_eq_tol(live_estimate(l, 1000000), 100000, 1); /* no time has passed */
+	ck_assert_double_eq_tol(live_estimate(l, 11000000), 36788, 1500);
+	live_sample(l, 11000000, 1000);
+	ck_assert_double_eq_tol(live_estimate(l, 11000000), 36788 + 632, 1500);
+	ck_assert_double_eq(live_estimate(l, 11000000 + 400000000), 0);
+	balance_end(b, &a, OUTCOME_GOOD, REASON_NONE);
+	endpoint_set_unref(&set);
+}
+END_TEST
+
+static void shares(const char *name)
+{
+	static const uint32_t weights[] = {1, 3, 6};
+	setup_with(name);
+	struct endpoint_set *set = set_of(3, weights);
+	unsigned n[3] = {0};
+	/* Load and latency alike, so that only the weight is left. */
+	for (size_t i = 0; i < 3; i++)
+		took(set, i, 1000);
+	for (unsigned k = 0; k < MANY; k++)
+		n[once(set)]++;
+	for (size_t i = 0; i < 3; i++)
+		ck_assert_int_le(abs((int)n[i] - (int)(MANY / 10 * weights[i])), MANY / 20);
+	endpoint_set_unref(&set);
+	teardown();
+}
+
+START_TEST(weights_are_shares_in_both_algorithms)
+{
+	shares("p2c");
+	shares("round-robin");
+}
+END_TEST
+
+START_TEST(round_robin_takes_turns_and_smooths_weights)
+{
+	static const uint32_t weights[] = {2, 1};
+	setup_with("round-robin");
+	struct endpoint_set *even = set_of(3, NULL), *odd = set_of(2, weights);
+	size_t first = once(even);
+	for (size_t k = 1; k < 9; k++)
+		ck_assert_uint_eq(once(even), (first + k) % 3);
+	static const size_t order[] = {0, 1, 0, 0, 1, 0};
+	for (size_t k = 0; k < ARRAY_LEN(order); k++)
+		ck_assert_uint_eq(once(odd), order[k]);
+	endpoint_set_unref(&even);
+	endpoint_set_unref(&odd);
+	teardown();
+}
+END_TEST
+
+START_TEST(a_further_try_goes_elsewhere_and_to_the_same_only_if_there_is_no_other)
+{
+	struct endpoint_set *three = set_of(3, NULL), *one = set_of(1, NULL);
+	for (unsigned k = 0; k < 300; k++) {
+		struct attempt a = {0};
+		ck_assert_uint_ne(pick_beside(three, &three->v[k % 3].addr, 1, &a), k % 3);
+		balance_end(b, &a, OUTCOME_GOOD, REASON_NONE);
+	}
+	struct attempt a = {0};
+	ck_assert_uint_eq(pick_beside(one, &one->v[0].addr, 1, &a), 0);
+	balance_end(b, &a, OUTCOME_GOOD, REASON_NONE);
+	endpoint_set_unref(&three);
+	endpoint_set_unref(&one);
+}
+END_TEST
+
+START_TEST(five_failures_in_a_row_eject_and_a_good_answer_between_them_does_not)
+{
+	struct endpoint_set *set = set_of(3, NULL);
+	fail_at(set, 0, EJECT_AFTER - 1);
+	took(set, 0, 1000); /* good */
+	fail_at(set, 0, EJECT_AFTER - 1);
+	ck_assert_uint_eq(balance_ejected(b), 0);
+	fail_at(set, 0, 1);
+	ck_assert_uint_eq(balance_ejected(b), 1);
+	ck_assert_int_eq(number("10.0.0.1:8080", "ejected"), 1);
+	ck_assert_int_le(number("10.0.0.1:8080", "ejectedForMs"), EJECT_MS);
+	ck_assert_int_gt(number("10.0.0.1:8080", "ejectedForMs"), EJECT_MS - 1000);
+	for (unsigned k = 0; k < 300; k++)
+		ck_assert_uint_ne(once(set), 0);
+	endpoint_set_unref(&set);
+}
+END_TEST
+
+START_TEST(at_most_half_of_a_set_is_ejected_and_never_the_last_one)
+{
+	struct endpoint_set *three = set_of(3, NULL), *one = set_of(1, NULL);
+	fail_at(three, 0, EJECT_AFTER);
+	fail_at(three, 1, EJECT_AFTER + 3);
+	ck_assert_uint_eq(balance_ejected(b), 1);
+	took(three, 2, 1000);
+	for (unsigned k = 0; k < 300; k++) /* what may not be ejected is the last choice instead */
+		ck_assert_uint_eq(once(three), 2);
+	endpoint_set_unref(&three);
+	fail_at(one, 0, EJECT_AFTER);
+	ck_assert_uint_eq(once(one), 0);
+	endpoint_set_unref(&one);
+}
+END_TEST
+
+START_TEST(when_less_than_half_is_left_ejections_do_not_count)
+{
+	struct endpoint_set *wide = set_of(6, NULL), *narrow = set_of(3, NULL);
+	unsigned n[3] = {0};
+	fail_at(wide, 0, EJECT_AFTER);
+	fail_at(wide, 1, EJECT_AFTER);
+	ck_assert_uint_eq(balance_ejected(b), 2);
+	for (unsigned k = 0; k < 600; k++) /* two of three are out: panic */
+		n[once(narrow)]++;
+	ck_assert_uint_gt(n[0] + n[1], 0);
+	endpoint_set_unref(&wide);
+	endpoint_set_unref(&narrow);
+}
+END_TEST
+
+START_TEST(live_state_outlives_the_set_that_named_it_but_not_another_identity)
+{
+	struct endpoint_set *old = set_of(3, NULL), *same = set_of(3, NULL);
+	fail_at(old, 0, EJECT_AFTER);
+	endpoint_set_unref(&old);
+	for (unsigned k = 0; k < 100; k++)
+		ck_assert_uint_ne(once(same), 0);
+	struct endpoint stranger = same->v[0];
+	struct attempt a = {0};
+	stranger.identity = "spiffe://t/ns/a/sa/other";
+	balance_direct(b, &permit, &stranger, &a);
+	ck_assert(!a.live->ejected);
+	ck_assert_uint_eq(a.live->failures, 0);
+	balance_end(b, &a, OUTCOME_GOOD, REASON_NONE);
+	endpoint_set_unref(&same);
+}
+END_TEST
+
+static void stop_loop(struct timer *t)
+{
+	loop_stop(t->loop);
+}
+
+START_TEST(an_ejected_endpoint_comes_back_by_itself_and_the_next_time_is_longer)
+{
+	struct endpoint_set *set = set_of(2, NULL);
+	struct lives *lives = lives_new(loop);
+	struct live *l = live_get(lives, &set->v[0]), *m = live_get(lives, &set->v[1]);
+	struct timer end;
+	l->failures = EJECT_AFTER;
+	live_eject(lives, l, 60);
+	live_eject(lives, m, 20);
+	ck_assert_uint_eq(lives_ejected(lives), 2);
+	timer_init(&end, loop, stop_loop);
+	while (lives_ejected(lives) > 0) {
+		timer_start(&end, 10);
+		loop_run(loop);
+		ck_assert(lives_ejected(lives) != 1 || l->ejected); /* the shorter one first */
+	}
+	ck_assert_uint_eq(l->failures, 0);
+	ck_assert_uint_eq(l->ejections, 1);
+	live_put(lives, &l);
+	live_put(lives, &m);
+	lives_free(&lives);
+	/* In the balancer: the second ejection in a row takes twice as long. */
+	struct attempt a = {0};
+	live_of(set, 0, &a)->ejections = 1;
+	a.live->until_ms = loop_now_ms(loop);
+	balance_end(b, &a, OUTCOME_NEUTRAL, REASON_NONE);
+	fail_at(set, 0, EJECT_AFTER);
+	ck_assert_int_gt(number("10.0.0.1:8080", "ejectedForMs"), 2 * EJECT_MS - 1000);
+	endpoint_set_unref(&set);
+}
+END_TEST
+
+START_TEST(a_full_table_lets_idle_entries_go_and_then_shares_one)
+{
+	struct lives *lives = lives_new(loop);
+	struct endpoint ep = {.identity = "spiffe://t/ns/a/sa/b", .meshed = true, .weight = 1};
+	struct live **held = mem_zalloc(LIVE_MAX * sizeof(struct live *));
+	ck_assert(addr_parse(STR("10.0.0.1:1"), &ep.addr));
+	for (size_t i = 0; i < LIVE_MAX; i++) {
+		ep.addr.ip.b[2] = (uint8_t)(i >> 8);
+		ep.addr.ip.b[3] = (uint8_t)i;
+		held[i] = live_get(lives, &ep);
+	}
+	ep.addr.port = 2;
+	struct live *extra = live_get(lives, &ep);
+	ck_assert(extra->shared);
+	live_put(lives, &extra);
+	live_put(lives, &held[0]);
+	extra = live_get(lives, &ep);
+	ck_assert(!extra->shared);
+	ck_assert_uint_eq(lives_len(lives), LIVE_MAX);
+	live_put(lives, &extra);
+	for (size_t i = 1; i < LIVE_MAX; i++)
+		live_put(lives, &held[i]);
+	mem_free(held);
+	lives_free(&lives);
+}
+END_TEST
+
+START_TEST(a_service_has_at_most_ten_thousand_active_requests)
+{
+	struct endpoint_set *set = set_of(2, NULL);
+	struct attempt *a = mem_zalloc(CIRCUIT_ACTIVE_MAX * sizeof(*a)), extra = {0};
+	enum reason why = REASON_NONE;
+	for (size_t i = 0; i < CIRCUIT_ACTIVE_MAX; i++)
+		pick(set, &a[i]);
+	ck_assert_ptr_null(balance_pick(b, &permit, "shop/orders", set, NULL, 0, &extra, &why));
+	ck_assert_int_eq(why, REASON_OVERFLOW);
+	for (size_t i = 0; i < CIRCUIT_ACTIVE_MAX; i++)
+		balance_end(b, &a[i], OUTCOME_GOOD, REASON_NONE);
+	ck_assert_uint_lt(once(set), 2);
+	mem_free(a);
+	endpoint_set_unref(&set);
+}
+END_TEST
+
+START_TEST(retries_cost_a_fifth_of_the_requests_and_ten_a_second_are_free)
+{
+	struct map table;
+	map_init(&table);
+	struct circuit *c = circuit_get(&table, "shop/orders", 0);
+	unsigned saved = 0;
+	while (circuit_retry(c, 0))
+		saved++;
+	ck_assert_uint_eq(saved, RETRY_PER_SECOND * RETRY_SAVED_S);
+	for (unsigned i = 0; i < 50; i++)
+		circuit_request(c);
+	unsigned earned = 0;
+	while (circuit_retry(c, 0))
+		earned++;
+	ck_assert_uint_ge(earned, 9); /* 50 / 5, less what rounding takes */
+	ck_assert_uint_le(earned, 10);
+	unsigned later = 0;
+	while (circuit_retry(c, 1000))
+		later++;
+	ck_assert_uint_ge(later, 9);
+	ck_assert_uint_le(later, 11);
+	circuit_unref(&c);
+	ck_assert_uint_eq(table.len, 0);
+	map_done(&table);
+}
+END_TEST
+
+START_TEST(only_what_cannot_do_harm_is_tried_again)
+{
+	static const struct {
+		const char *method;
+		struct lost_attempt lost;
+		bool useful;
+	} rows[] = {
+	    {"POST", {.why = REASON_CONNECT_FAIL, .unprocessed = true}, true},
+	    {"POST", {.why = REASON_UPSTREAM_UNTRUSTED, .unprocessed = true}, true},
+	    {"POST", {.why = REASON_REFUSED, .unprocessed = true}, true},
+	    {"POST", {.why = REASON_UPSTREAM_RESET}, false},
+	    {"PATCH", {.why = REASON_UPSTREAM_RESET}, false},
+	    {"get", {.why = REASON_UPSTREAM_RESET}, false},
+	    {"GET", {.why = REASON_UPSTREAM_RESET}, true},
+	    {"PUT", {.why = REASON_UPSTREAM_RESET}, true},
+	    {"DELETE", {.why = REASON_UPSTREAM_RESET}, true},
+	    {"GET",
+	     {.why = REASON_CONNECT_FAIL},
+	     true}, /* tried twice by the far sidecar, the first one may have run */
+	    {"POST", {.why = REASON_CONNECT_FAIL}, false},
+	    {"GET", {.why = REASON_UPSTREAM_RESET, .answered = true}, false},
+	    {"GET", {.why = REASON_TIMEOUT}, false},
+	    {"GET", {.why = REASON_DENIED, .unprocessed = true}, false},
+	    {"GET", {.why = REASON_UPSTREAM_PROTOCOL}, false},
+	};
+	for (size_t i = 0; i < ARRAY_LEN(rows); i++)
+		ck_assert_msg(retry_useful(&rows[i].lost, str_of(rows[i].method)) == rows[i].useful, "row %zu", i);
+}
+END_TEST
+
+START_TEST(the_back_off_doubles_to_250_ms_with_full_jitter)
+{
+	static const uint64_t most[] = {25, 50, 100, 200, 250, 250};
+	for (unsigned i = 0; i < ARRAY_LEN(most); i++) {
+		ck_assert_uint_eq(retry_backoff_ms(i + 1, 0), 0);
+		ck_assert_uint_eq(retry_backoff_ms(i + 1, UINT32_MAX), most[i]);
+	}
+}
+END_TEST
+
+Suite *balance_suite(void);
+Suite *balance_suite(void)
+{
+	Suite *s = suite_create("balance");
+	TCase *with = tcase_create("balancer"), *bare = tcase_create("rules");
+	tcase_set_timeout(with, 30);
+	tcase_add_checked_fixture(with, setup, teardown);
+	tcase_add_test(with, p2c_prefers_the_fast_endpoint_and_never_takes_the_slowest_of_three);
+	tcase_add_test(with, p2c_spreads_what_is_in_flight);
+	tcase_add_test(with, an_endpoint_that_has_not_answered_its_first_request_gets_no_second_one);
+	tcase_add_test(with, the_estimate_follows_a_peak_at_once_and_forgets_it_in_time);
+	tcase_add_test(with, a_further_try_goes_elsewhere_and_to_the_same_only_if_there_is_no_other);
+	tcase_add_test(with, five_failures_in_a_row_eject_and_a_good_answer_between_them_does_not);
+	tcase_add_test(with, at_most_half_of_a_set_is_ejected_and_never_the_last_one);
+	tcase_add_test(with, when_less_than_half_is_left_ejections_do_not_count);
+	tcase_add_test(with, live_state_outlives_the_set_that_named_it_but_not_another_identity);
+	tcase_add_test(with, an_ejected_endpoint_comes_back_by_itself_and_the_next_time_is_longer);
+	tcase_add_test(with, a_full_table_lets_idle_entries_go_and_then_shares_one);
+	tcase_add_test(with, a_service_has_at_most_ten_thousand_active_requests);
+	tcase_add_test(bare, weights_are_shares_in_both_algorithms);
+	tcase_add_test(bare, round_robin_takes_turns_and_smooths_weights);
+	tcase_add_test(bare, retries_cost_a_fifth_of_the_requests_and_ten_a_second_are_free);
+	tcase_add_test(bare, only_what_cannot_do_harm_is_tried_again);
+	tcase_add_test(bare, the_back_off_doubles_to_250_ms_with_full_jitter);
+	suite_add_tcase(s, with);
+	suite_add_tcase(s, bare);
+	return s;
+}

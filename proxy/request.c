@@ -7,6 +7,7 @@
 #include "proxy/request.h"
 
 #include "lib/mem.h"
+#include "proxy/answer.h"
 #include "proxy/hop.h"
 #include "proxy/retry.h"
 #include "proxy/route.h"
@@ -112,11 +113,6 @@ static enum verdict finish_now(struct request *r)
 
 static void send_down(struct request *r);
 
-static const char *side(const struct request *r)
-{
-	return r->subject.direction == OUTBOUND ? "outbound" : "inbound";
-}
-
 static const char *service_label(const struct request *r)
 {
 	if (r->target.kind == TARGET_SERVICE && r->subject.direction == OUTBOUND)
@@ -149,42 +145,30 @@ static enum verdict cut(struct request *r, enum reason reason, bool unprocessed)
 	return finish_now(r);
 }
 
-/* Which hop answered and why; to the other sidecar also whether the application had the request. */
-static bool mark_answer(struct request *r, struct message *m, enum reason reason, bool unprocessed)
+/* `unprocessed` is told to the other sidecar only. */
+static struct answer about(const struct request *r, enum reason reason, bool unprocessed)
 {
 	const char *policy = r->permit.policy != NULL ? r->permit.policy : "";
 	if (policy[0] == '\0' && r->choice.rule != NULL)
 		policy = r->choice.rule->route;
-	return hop_add_error(m, side(r), reason, policy) && (!unprocessed || !r->owner->mesh || hop_add_unprocessed(m));
-}
-
-static bool is_grpc(const struct request *r)
-{
-	const struct field *f = r->head != NULL ? message_get(r->head, "content-type") : NULL;
-	struct str grpc = STR("application/grpc");
-	return f != NULL && r->head->version == HTTP_2 && str_starts(f->value, grpc) &&
-	       (f->value.len == grpc.len || strchr("+;", f->value.p[grpc.len]) != NULL);
-}
-
-/* The status of the reason row, as gRPC says it: in trailers, or in a head without a body. */
-static bool grpc_status(struct request *r, struct message *m, enum reason reason, bool unprocessed)
-{
-	const struct reason_row *row = reason_row(reason);
-	struct str status = arena_printf(&r->arena, "%u", row->grpc_status);
-	struct str text = arena_printf(&r->arena, "weft: %s: %s", row->label, row->text);
-	return status.p != NULL && text.p != NULL && message_add(m, STR("grpc-status"), status, true) &&
-	       message_add(m, STR("grpc-message"), text, true) && mark_answer(r, m, reason, unprocessed);
+	return (struct answer){
+	    .reason = reason,
+	    .side = r->subject.direction == OUTBOUND ? "outbound" : "inbound",
+	    .policy = policy,
+	    .unprocessed = unprocessed && r->owner->mesh,
+	};
 }
 
 /* A call whose answer has begun cannot be given another, but trailers: without them a client sees an internal error where a connection that
  * ended says that it may try again. What came of the answer goes first. */
 static enum verdict end_grpc(struct request *r, enum reason reason)
 {
+	struct answer a = about(r, reason, false);
 	struct message *m = arena_alloc(&r->arena, sizeof(*m));
 	if (m == NULL)
 		return cut(r, reason, false);
 	message_init(m, &r->arena, false);
-	if (!grpc_status(r, m, reason, false))
+	if (!answer_grpc_trailers(&a, m))
 		return cut(r, reason, false);
 	r->calls = false;
 	r->trailers_down = &m->fields;
@@ -194,58 +178,29 @@ static enum verdict end_grpc(struct request *r, enum reason reason)
 	return WAIT;
 }
 
-/* A gRPC caller is told in its own terms: 200, and the status of the reason row (a trailers-only answer). */
-static enum verdict answer_grpc(struct request *r, enum reason reason, bool unprocessed)
-{
-	struct message m;
-	message_init(&m, &r->arena, false);
-	m.version = HTTP_2;
-	m.status = 200;
-	m.framing = FRAMING_NONE;
-	if (!message_add(&m, STR("content-type"), STR("application/grpc"), true) ||
-	    !grpc_status(r, &m, reason, unprocessed))
-		return cut(r, REASON_OVERLOAD, unprocessed);
-	r->status = m.status;
-	r->head_down = true;
-	ops_of(r->down)->send_head(r->down, &m, true);
-	r->answer_ended = r->answer_sent = true;
-	return finish_now(r);
-}
-
-/* A whole answer of our own, in the caller's protocol: status and text of the reason row, x-weft-error says which hop and why.
- * `unprocessed`: the application has not had the request (told to the other sidecar only). */
+/* A whole answer of our own, in the caller's protocol. `unprocessed`: the application has not had the request. */
 static enum verdict answer(struct request *r, enum reason reason, bool unprocessed)
 {
-	const struct reason_row *row = reason_row(reason);
+	struct answer a = about(r, reason, unprocessed);
 	struct message m;
+	struct str body = {NULL, 0};
 	r->reason = reason;
 	end_attempt(r, reason);
 	drop_upstream(r, reason);
 	if (r->calls && r->down != NULL && !r->answer_ended)
 		return end_grpc(r, reason);
-	if (r->head_down || row->http_status == 0)
+	if (r->head_down || reason_row(reason)->http_status == 0)
 		return cut(r, reason, unprocessed);
-	if (is_grpc(r))
-		return answer_grpc(r, reason, unprocessed);
 	message_init(&m, &r->arena, false);
-	m.version = HTTP_1_1;
-	m.status = row->http_status;
-	m.reason = str_of(http_reason_phrase(m.status));
-	bool head = r->head != NULL && str_is(r->head->method, "HEAD");
-	struct str text = arena_printf(&r->arena, "weft: %s: %s\n", row->label, row->text);
-	m.framing = head ? FRAMING_NONE : FRAMING_LENGTH;
-	m.head_only = head;
-	m.has_length = true;
-	m.content_length = text.len;
-	bool ok = text.p != NULL && message_add(&m, STR("content-type"), STR("text/plain; charset=utf-8"), true) &&
-		  mark_answer(r, &m, reason, unprocessed);
-	if (!ok)
+	bool grpc = r->head != NULL && answer_wants_grpc(r->head);
+	bool head_only = grpc || (r->head != NULL && str_is(r->head->method, "HEAD"));
+	if (!(grpc ? answer_grpc(&a, &m) : answer_http(&a, head_only, &m, &body)))
 		return cut(r, REASON_OVERLOAD, unprocessed);
 	r->status = m.status;
 	r->head_down = true;
-	ops_of(r->down)->send_head(r->down, &m, head);
-	if (!head) {
-		ops_of(r->down)->send_body(r->down, text);
+	ops_of(r->down)->send_head(r->down, &m, head_only);
+	if (!head_only) {
+		ops_of(r->down)->send_body(r->down, body);
 		ops_of(r->down)->send_end(r->down, NULL);
 	}
 	r->answer_ended = r->answer_sent = true;
@@ -796,7 +751,7 @@ static void up_head(void *ctx, struct message *m)
 	}
 	if (!interim) {
 		r->tunnel = m->framing == FRAMING_TUNNEL;
-		r->calls = m->framing == FRAMING_CHUNKED && is_grpc(r);
+		r->calls = m->framing == FRAMING_CHUNKED && answer_wants_grpc(r->head);
 		r->status = m->status;
 		r->head_down = true;
 		r->replayable = false;

@@ -338,7 +338,7 @@ def test_workloads_of_one_family_are_reached_and_call(mesh, net):
 
 def test_services_called_in_turn_each_use_all_their_workloads(mesh, net):
     pods = [named(mesh, net.host(f"h{i}", ipv6=False), f"pod-{i}", sa="orders") for i in (1, 2)]
-    web = mesh.workload(net.host("web"), "web-1", sa="web").start(ready=False)
+    web = mesh.workload(net.host("web"), "web-1", sa="web", env={"WEFT_BALANCER": "round-robin"}).start(ready=False)
     vips = [mesh.service(name, {80: (8080, "http")}, {"app": "orders"})[0] for name in ("a", "b")]
     for w in (*pods, web):
         w.wait_ready()
@@ -356,7 +356,7 @@ def test_two_workloads_share_the_calls_and_one_that_vanishes_leaves_with_its_lea
     mesh = mesh_of("--lease", "3s")
     vips = mesh.service("orders", {80: (8080, "http")}, {"app": "orders"})
     a, b = (named(mesh, net.host(f"h{i}"), f"orders-{i}") for i in (1, 2))
-    web = mesh.workload(net.host("web"), "web-1", sa="web").start(ready=False)
+    web = mesh.workload(net.host("web"), "web-1", sa="web", env={"WEFT_BALANCER": "round-robin"}).start(ready=False)
     for w in (a, b, web):
         w.wait_ready()
     url = f"http://{vips[0]}/"

@@ -80,7 +80,7 @@ def service(name, selector):
 class Shop:
     def __init__(self, mesh, net, versions):
         self.mesh = mesh
-        self.web = mesh.workload(net.host("web"), "web-1", sa="web")
+        self.web = mesh.workload(net.host("web"), "web-1", sa="web", env={"WEFT_BALANCER": "round-robin"})
         for v in versions:
             w = mesh.workload(net.host(v), f"orders-{v}", sa="orders", labels={"app": "orders", "version": v}, ports="8080/http")
             w.host.start_python(SERVER, "8080", v)

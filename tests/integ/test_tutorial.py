@@ -48,7 +48,8 @@ def started(net, tmp_path):
     """What the page says one needs."""
     with Mesh(net, tmp_path) as mesh:
         mesh.start_control()
-        web = mesh.workload(net.host("web"), "web-1", sa="web")
+        # In turn, so that a slow build does not make one of two equal versions the quicker one.
+        web = mesh.workload(net.host("web"), "web-1", sa="web", env={"WEFT_BALANCER": "round-robin"})
         for n in (1, 2):
             w = mesh.workload(net.host(f"orders{n}"), f"orders-{n}", sa="orders", labels={"app": "orders", "version": f"v{n}"},
                               ports="8080/http")

@@ -407,6 +407,7 @@ static void on_stream(struct pool_waiter *w, struct http_stream *st)
 	struct request *r = CONTAINER_OF(w, struct request, waiter);
 	MUST_BE(r, REQUEST_MAGIC);
 	r->up = st;
+	balance_sent(r->p->balancer, &r->attempt);
 	run(r);
 }
 

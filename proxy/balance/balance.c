@@ -206,6 +206,15 @@ void balance_direct(struct balancer *b, const struct permit *permit, const struc
 		timer_start(&b->sweep, SWEEP_MS);
 }
 
+void balance_sent(struct balancer *b, struct attempt *a)
+{
+	if (a->live == NULL || a->answered)
+		return;
+	a->pending.began_us = loop_now_us(b->loop);
+	list_remove(&a->pending.node);
+	list_push(&a->live->pending, &a->pending.node);
+}
+
 void balance_answered(struct balancer *b, struct attempt *a)
 {
 	if (a->live == NULL || a->answered)

@@ -74,6 +74,9 @@ const struct endpoint *balance_pick(struct balancer *b, const struct permit *per
 /* The same where there is nothing to choose: a workload's own address. */
 void balance_direct(struct balancer *b, const struct permit *permit, const struct endpoint *ep, struct attempt *ret);
 
+/* The request leaves now. What came before, a handshake that only the first one pays, is not the endpoint's latency: counted, it would keep a
+ * new endpoint nearly unused until the peak has decayed. */
+void balance_sent(struct balancer *b, struct attempt *a);
 void balance_answered(struct balancer *b, struct attempt *a); /* the answer begins (opaque: connected) */
 
 enum outcome {

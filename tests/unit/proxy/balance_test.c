@@ -319,6 +319,24 @@ static void stop_loop(struct timer *t)
 	loop_stop(t->loop);
 }
 
+START_TEST(connecting_is_not_the_endpoints_latency)
+{
+	struct endpoint_set *set = set_of(1, NULL);
+	struct attempt a = {0};
+	struct timer end;
+	pick(set, &a);
+	struct live *l = a.live;
+	timer_init(&end, loop, stop_loop);
+	timer_start(&end, 50); /* a handshake takes its time */
+	loop_run(loop);
+	balance_sent(b, &a);
+	balance_answered(b, &a);
+	ck_assert_double_lt(live_estimate(l, balance_now_us(b)), 10000);
+	balance_end(b, &a, OUTCOME_GOOD, REASON_NONE);
+	endpoint_set_unref(&set);
+}
+END_TEST
+
 START_TEST(an_ejected_endpoint_comes_back_by_itself_and_the_next_time_is_longer)
 {
 	struct endpoint_set *set = set_of(2, NULL);

@@ -496,6 +496,7 @@ Suite *balance_suite(void)
 	tcase_add_test(with, at_most_half_of_a_set_is_ejected_and_never_the_last_one);
 	tcase_add_test(with, when_less_than_half_is_left_ejections_do_not_count);
 	tcase_add_test(with, live_state_outlives_the_set_that_named_it_but_not_another_identity);
+	tcase_add_test(with, connecting_is_not_the_endpoints_latency);
 	tcase_add_test(with, an_ejected_endpoint_comes_back_by_itself_and_the_next_time_is_longer);
 	tcase_add_test(with, a_full_table_lets_idle_entries_go_and_then_shares_one);
 	tcase_add_test(with, a_service_has_at_most_ten_thousand_active_requests);

@@ -2,14 +2,14 @@
 """A fresh clone on a Debian that has nothing: what a stranger does first. Named to run last; takes about two minutes."""
 
 import os
-import pathlib
+import platform
 import shutil
 import subprocess
 
 import pytest
 from conftest import ROOT, missing, need_tool
 
-SUITE = os.environ.get("WEFT_FRESH_SUITE", "bookworm")
+SUITE = os.environ.get("WEFT_FRESH_SUITE") or platform.freedesktop_os_release().get("VERSION_CODENAME", "bookworm")
 
 
 @pytest.fixture
@@ -18,8 +18,12 @@ def chroot(tmp_path):
         missing("a chroot needs root")
     need_tool("debootstrap", "unshare")
     root = tmp_path / "debian"
-    mirror = next(line.split()[1] for text in pathlib.Path("/etc/apt").rglob("*.sources") for line in text.read_text().splitlines()
-                  if line.startswith("URIs:")) if list(pathlib.Path("/etc/apt").rglob("*.sources")) else "http://deb.debian.org/debian"
+    # Where this machine's own packages come from.
+    mirrors = subprocess.run(["apt-get", "indextargets", "--format", "$(REPO_URI) $(CODENAME)", "Created-By: Packages"], capture_output=True,
+                             text=True, check=True).stdout.split("\n")
+    mirror = next((m.split()[0] for m in mirrors if m.endswith(f" {SUITE}")), None)
+    if mirror is None:
+        missing(f"apt knows no source of {SUITE}")
     r = subprocess.run(["debootstrap", "--variant=minbase", "--include=make,git,ca-certificates", SUITE, str(root), mirror],
                        capture_output=True, text=True)
     assert r.returncode == 0, (r.stdout + r.stderr)[-3000:]

@@ -1,70 +1,18 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* request.c: the way of a request through the proxy, in order. A step returns NEXT, WAIT or DONE; what it waits for calls run() again.
+/* request.c: the way of a request through the proxy, in order. A step returns NEXT, WAIT or DONE; what it waits for calls request_run() again.
  *
  * Owns: the request's arena, the downstream stream until it is closed, the upstream stream of the current attempt, and at most
  * REPLAY_MAX bytes of the body for a second attempt. A second attempt is made only while no byte of an answer has gone down, and only
  * if the application provably has not had the request ("unprocessed") or it is idempotent (retry.h). */
-#include "proxy/request.h"
+#include "proxy/request_impl.h"
 
 #include "lib/mem.h"
 #include "proxy/answer.h"
 #include "proxy/hop.h"
-#include "proxy/retry.h"
 #include "proxy/route.h"
 #include "proxy/upgrade.h"
 
 #include <sys/random.h>
-
-#define REQUEST_MAGIC 0x72657175
-#define ARENA_MAX     (192 * 1024) /* both heads (32 KiB each), decoded and spelt again, trailers, hop fields */
-#define REPLAY_MAX    (64 * 1024)
-
-enum verdict { NEXT, WAIT, DONE };
-
-struct request {
-	uint32_t magic;
-	struct list node; /* in the owner's */
-	struct request_owner *owner;
-	struct proxy *p;
-	struct arena arena;
-	struct http_stream *down, *up;
-	struct message *head; /* of the request, as it goes up */
-	struct subject subject;
-	struct target target;
-	struct permit permit;
-	struct route_choice choice; /* in the snapshot; rule NULL: no route spoke of it */
-	struct endpoint_set *set;   /* keeps ep alive */
-	struct snapshot *snapshot;  /* keeps the target alive */
-	struct endpoint ep;
-	struct attempt attempt; /* outbound: the one that is on its way */
-	struct addr tried[RETRY_ATTEMPTS_MAX];
-	struct timer backoff;
-	enum hop hop;
-	struct pool_waiter waiter;
-	struct config_waiter config;
-	struct buf body;   /* came from downstream, not sent up yet: at most the stream window */
-	struct buf replay; /* sent up already, kept for a second attempt */
-	size_t again;      /* bytes at the front of body that went up before: their credit was given back then */
-	struct buf answer; /* came from upstream, not sent down yet */
-	struct fields *trailers_up, *trailers_down;
-	struct upgrade upgrade; /* towards an application */
-	unsigned step, attempts;
-	uint64_t began_us;
-	uint16_t status; /* sent down */
-	enum reason reason;
-	enum reason failure;            /* of the endpoint, though the exchange ended in order: 502, 503, 504 */
-	bool body_ended, body_sent;     /* the request is complete; all of it went up */
-	bool answer_ended, answer_sent; /* the answer is complete; all of it went down */
-	bool head_down;                 /* a final head went down: no other answer can be given */
-	bool replayable;
-	bool asked;   /* waited for the control plane once */
-	bool encoded; /* head carries the hop's fields */
-	bool fitted;  /* upgrade was asked */
-	bool tunnel;  /* the answer opened one: it ends when both ways have */
-	bool calls;   /* the answer is a gRPC call's that goes on: trailers can still say how it ended */
-	bool fresh;   /* goes again over a connection that has served nobody: a kept one was closed under it */
-	bool touched; /* an attempt that was lost may have reached an application: never again "unprocessed" */
-};
 
 static enum verdict step_head(struct request *r);
 static enum verdict step_route(struct request *r);
@@ -88,15 +36,9 @@ static const struct {
     {"respond", step_respond}, /* the answer downstream, until both ways have ended */
     {"finish", step_finish},   /* counters, streams closed, arena dropped           */
 };
-enum { STEP_HEAD, STEP_ROUTE, STEP_POLICY, STEP_BALANCE, STEP_ACQUIRE, STEP_SEND, STEP_RESPOND, STEP_FINISH };
 _Static_assert(ARRAY_LEN(steps) == STEP_FINISH + 1, "a name for each step");
 
-static const struct codec_ops *ops_of(struct http_stream *st)
-{
-	return http_stream_ops(st);
-}
-
-static void run(struct request *r)
+void request_run(struct request *r)
 {
 	MUST_BE(r, REQUEST_MAGIC);
 	while (steps[r->step].run(r) == NEXT)
@@ -120,8 +62,7 @@ static const char *service_label(const struct request *r)
 	return "";
 }
 
-/* What came of the attempt is known; `why` is its end, not always the request's. */
-static void end_attempt(struct request *r, enum reason why)
+void request_end_attempt(struct request *r, enum reason why)
 {
 	enum outcome how = balance_is_failure(why) ? OUTCOME_FAILED
 			   : why == REASON_NONE    ? OUTCOME_GOOD
@@ -174,18 +115,17 @@ static enum verdict end_grpc(struct request *r, enum reason reason)
 	r->trailers_down = &m->fields;
 	r->answer_ended = true;
 	send_down(r);
-	run(r);
+	request_run(r);
 	return WAIT;
 }
 
-/* A whole answer of our own, in the caller's protocol. `unprocessed`: the application has not had the request. */
-static enum verdict answer(struct request *r, enum reason reason, bool unprocessed)
+enum verdict request_answer(struct request *r, enum reason reason, bool unprocessed)
 {
 	struct answer a = about(r, reason, unprocessed);
 	struct message m;
 	struct str body = {NULL, 0};
 	r->reason = reason;
-	end_attempt(r, reason);
+	request_end_attempt(r, reason);
 	drop_upstream(r, reason);
 	if (r->calls && r->down != NULL && !r->answer_ended)
 		return end_grpc(r, reason);
@@ -254,7 +194,7 @@ static enum verdict step_head(struct request *r)
 	else
 		hop_strip(r->head);
 	if (!ok || !forward_client(r))
-		return answer(r, REASON_HEAD_TOO_LARGE, true);
+		return request_answer(r, REASON_HEAD_TOO_LARGE, true);
 	return NEXT;
 }
 
@@ -264,7 +204,7 @@ static void on_answer(struct config_waiter *w, bool known)
 	MUST_BE(r, REQUEST_MAGIC);
 	(void)known;
 	look_up(r);
-	run(r);
+	request_run(r);
 }
 
 /* The routes of the service: from here on the target's port is that of the backend they chose. */
@@ -278,7 +218,7 @@ static enum verdict follow_routes(struct request *r)
 	enum reason reason =
 	    route_pick(r->target.service->routes, r->target.port->port, r->head, (word >> 22) ^ word, &r->choice);
 	if (reason != REASON_NONE)
-		return answer(r, reason, true);
+		return request_answer(r, reason, true);
 	if (r->choice.backend != NULL) {
 		r->target.port = r->choice.backend->port;
 		r->target.endpoints = service_port_endpoints(r->target.port, &r->subject.to->ip);
@@ -298,15 +238,15 @@ static enum verdict step_route(struct request *r)
 	case TARGET_WORKLOAD:
 		return NEXT;
 	case TARGET_NO_PORT:
-		return answer(r, REASON_NO_PORT, true);
+		return request_answer(r, REASON_NO_PORT, true);
 	case TARGET_UNKNOWN:
-		return answer(r, REASON_UNKNOWN_ADDRESS, true);
+		return request_answer(r, REASON_UNKNOWN_ADDRESS, true);
 	case TARGET_ASK:
 		break;
 	}
 	/* A kept-alive connection that slept so long that its address was let go. */
 	if (r->asked)
-		return answer(r, REASON_CONFIG_TIMEOUT, true);
+		return request_answer(r, REASON_CONFIG_TIMEOUT, true);
 	r->asked = true;
 	r->config.on_answer = on_answer;
 	config_want(r->p->config, &r->config, r->subject.to);
@@ -316,7 +256,7 @@ static enum verdict step_route(struct request *r)
 static enum verdict step_policy(struct request *r)
 {
 	enum reason reason = policy_request(&r->subject, r->head, &r->permit);
-	return reason == REASON_NONE ? NEXT : answer(r, reason, true);
+	return reason == REASON_NONE ? NEXT : request_answer(r, reason, true);
 }
 
 /* An application is spoken to as it declared itself, or else as it was asked. But for extended CONNECT: that the proxy offers on its own
@@ -373,7 +313,7 @@ static enum verdict step_balance(struct request *r)
 	}
 	enum reason why = choose(r);
 	if (why != REASON_NONE)
-		return answer(r, why, true);
+		return request_answer(r, why, true);
 	r->hop = r->ep.meshed ? HOP_MESH : application_hop(r);
 	return NEXT;
 }
@@ -408,71 +348,7 @@ static void on_stream(struct pool_waiter *w, struct http_stream *st)
 	MUST_BE(r, REQUEST_MAGIC);
 	r->up = st;
 	balance_sent(r->p->balancer, &r->attempt);
-	run(r);
-}
-
-/* --- further attempts --- */
-
-/* What was sent goes again, in front of what was not. */
-static void rewind_body(struct request *r)
-{
-	if (r->replay.len > 0) {
-		r->again += r->replay.len;
-		buf_move(&r->replay, &r->body, r->body.len);
-		buf_move(&r->body, &r->replay, r->replay.len);
-	}
-	r->body_sent = false;
-	r->step = STEP_BALANCE;
-}
-
-static void on_backoff(struct timer *t)
-{
-	struct request *r = CONTAINER_OF(t, struct request, backoff);
-	run(r);
-}
-
-/* Outbound: another try, on another endpoint where there is one, within the budget of the service. */
-static bool try_again(struct request *r, const struct lost_attempt *lost)
-{
-	struct circuit *c = r->attempt.circuit;
-	struct loop *loop = r->p->loop;
-	if (r->attempts >= RETRY_ATTEMPTS_MAX || r->head_down || !r->replayable || c == NULL ||
-	    !retry_useful(lost, r->head->method))
-		return false;
-	bool within = circuit_retry(c, loop_now_ms(loop));
-	stats_retry(r->p->stats, lost->why, within ? "sent" : "budget");
-	if (!within)
-		return false;
-	end_attempt(r, lost->why);
-	r->touched = r->touched || !lost->unprocessed;
-	rewind_body(r);
-	timer_start(&r->backoff, retry_backoff_ms(r->attempts, (uint32_t)balance_random(r->p->balancer, 1ull << 32)));
-	return true;
-}
-
-/* A server closes a connection of HTTP/1 that it kept just as the next request leaves (RFC 9112 9.3.1). That is nobody's failure, so it goes
- * again at once, on a new connection, when that harms nothing: nothing of it had left, or it is idempotent. */
-static bool try_fresh(struct request *r, const struct lost_attempt *lost)
-{
-	bool h1 = r->hop == HOP_LOCAL || r->hop == HOP_PLAIN;
-	bool harmless = lost->unprocessed || retry_idempotent(r->head->method);
-	if (!h1 || r->fresh || !r->waiter.reused || !harmless || lost->why != REASON_UPSTREAM_RESET || lost->answered ||
-	    r->head_down || r->head->framing != FRAMING_NONE)
-		return false;
-	stats_retry(r->p->stats, lost->why, "fresh");
-	balance_end(r->p->balancer, &r->attempt, OUTCOME_NEUTRAL, REASON_NONE);
-	r->fresh = true;
-	r->touched = r->touched || !lost->unprocessed;
-	rewind_body(r);
-	run(r);
-	return true;
-}
-
-static void lose(struct request *r, const struct lost_attempt *how)
-{
-	r->up = NULL;
-	if (!try_fresh(r, how) && (r->subject.direction == INBOUND || !try_again(r, how)))
-		answer(r, how->why, how->unprocessed && !r->touched);
+	request_run(r);
 }
 
 static void on_no_stream(struct pool_waiter *w, enum reason reason, const struct err *err)
@@ -482,9 +358,9 @@ static void on_no_stream(struct pool_waiter *w, enum reason reason, const struct
 	(void)err;
 	bool ours = reason == REASON_OVERFLOW || reason == REASON_NOT_READY; /* another endpoint would not change it */
 	if (ours)
-		answer(r, reason, !r->touched);
+		request_answer(r, reason, !r->touched);
 	else
-		lose(r, &(struct lost_attempt){.why = reason, .unprocessed = true});
+		request_lose(r, &(struct lost_attempt){.why = reason, .unprocessed = true});
 }
 
 static void send_up(struct request *r)
@@ -517,13 +393,13 @@ static enum verdict step_send(struct request *r)
 {
 	struct message *m = r->head;
 	if (r->hop == HOP_MESH && !r->encoded && !hop_encode(m))
-		return answer(r, REASON_HEAD_TOO_LARGE, true);
+		return request_answer(r, REASON_HEAD_TOO_LARGE, true);
 	if (r->hop != HOP_MESH && r->encoded && !hop_decode(m, NULL))
-		return answer(r, REASON_HEAD_TOO_LARGE, true);
+		return request_answer(r, REASON_HEAD_TOO_LARGE, true);
 	r->encoded = r->hop == HOP_MESH;
 	if (r->hop != HOP_MESH && !r->fitted &&
 	    !upgrade_ask(&r->upgrade, m, r->hop == HOP_LOCAL_H2 || r->hop == HOP_PLAIN_H2))
-		return answer(r, REASON_HEAD_TOO_LARGE, true);
+		return request_answer(r, REASON_HEAD_TOO_LARGE, true);
 	r->fitted = r->hop != HOP_MESH;
 	ops_of(r->up)->send_head(r->up, m, m->framing == FRAMING_NONE);
 	send_up(r);
@@ -572,7 +448,7 @@ static enum verdict step_finish(struct request *r)
 	pool_cancel(r->p->pool, &r->waiter);
 	config_unwant(&r->config);
 	timer_stop(&r->backoff);
-	end_attempt(r, r->reason != REASON_NONE ? r->reason : r->failure);
+	request_end_attempt(r, r->reason != REASON_NONE ? r->reason : r->failure);
 	if (r->up != NULL && r->body_sent && r->answer_ended)
 		ops_of(r->up)->close(r->up);
 	else if (r->up != NULL)
@@ -594,7 +470,7 @@ static enum verdict step_finish(struct request *r)
 static void tunnel_moved(struct request *r)
 {
 	if (r->tunnel && r->step == STEP_RESPOND)
-		run(r);
+		request_run(r);
 }
 
 static void down_head(void *ctx, struct message *m)
@@ -603,7 +479,7 @@ static void down_head(void *ctx, struct message *m)
 	MUST_BE(r, REQUEST_MAGIC);
 	r->head = m;
 	r->began_us = loop_now_us(r->p->loop);
-	run(r);
+	request_run(r);
 }
 
 static void down_body(void *ctx, struct str bytes)
@@ -672,7 +548,7 @@ static void down_room(void *ctx)
 	if (r->step != STEP_RESPOND)
 		return;
 	send_down(r);
-	run(r);
+	request_run(r);
 }
 
 static const struct http_stream_events down_events = {
@@ -736,7 +612,7 @@ static void up_head(void *ctx, struct message *m)
 		cause = REASON_REFUSED;
 	if (ok && !interim && cause != REASON_NONE && r->subject.direction == OUTBOUND) {
 		struct http_stream *up = r->up;
-		if (try_again(r, &(struct lost_attempt){.why = cause, .unprocessed = unprocessed})) {
+		if (request_try_again(r, &(struct lost_attempt){.why = cause, .unprocessed = unprocessed})) {
 			r->up = NULL;
 			ops_of(up)->reset(up, REASON_NONE, false);
 			return;
@@ -747,7 +623,7 @@ static void up_head(void *ctx, struct message *m)
 	if (ok && r->owner->mesh)
 		ok = hop_encode(m);
 	if (!ok) {
-		answer(r, reason, false);
+		request_answer(r, reason, false);
 		return;
 	}
 	if (!interim) {
@@ -795,7 +671,7 @@ static void up_end(void *ctx)
 	MUST_BE(r, REQUEST_MAGIC);
 	r->answer_ended = true;
 	send_down(r);
-	run(r);
+	request_run(r);
 }
 
 static void up_reset(void *ctx, const struct http_reset *why)
@@ -819,7 +695,7 @@ static void up_reset(void *ctx, const struct http_reset *why)
 		finish_now(r);
 		return;
 	}
-	lose(r, &how);
+	request_lose(r, &how);
 }
 
 static void up_room(void *ctx)
@@ -856,7 +732,7 @@ bool request_begin(struct request_owner *o, struct http_stream *st, const struct
 	buf_init(&r->answer, REPLAY_MAX);
 	list_init(&r->waiter.node);
 	list_init(&r->config.node);
-	timer_init(&r->backoff, r->p->loop, on_backoff);
+	request_retry_init(r);
 	list_push(&o->requests, &r->node);
 	look_up(r); /* again once the head is there: labels want it if none ever comes */
 	r->replayable = r->subject.direction == OUTBOUND; /* inbound no body is kept: try_fresh */

@@ -1,0 +1,95 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* request_impl.h: the request as the files of its spine see it: request.c (the steps), request_retry.c (further attempts). Nobody else. */
+#ifndef WEFT_PROXY_REQUEST_IMPL_H
+#define WEFT_PROXY_REQUEST_IMPL_H
+
+#include "proxy/request.h"
+#include "proxy/retry.h"
+#include "proxy/route.h"
+#include "proxy/upgrade.h"
+
+#define REQUEST_MAGIC 0x72657175
+#define ARENA_MAX     (192 * 1024) /* both heads (32 KiB each), decoded and spelt again, trailers, hop fields */
+#define REPLAY_MAX    (64 * 1024)
+
+enum verdict { NEXT, WAIT, DONE };
+enum request_step {
+	STEP_HEAD,
+	STEP_ROUTE,
+	STEP_POLICY,
+	STEP_BALANCE,
+	STEP_ACQUIRE,
+	STEP_SEND,
+	STEP_RESPOND,
+	STEP_FINISH
+};
+
+struct request {
+	uint32_t magic;
+	struct list node; /* in the owner's */
+	struct request_owner *owner;
+	struct proxy *p;
+	struct arena arena;
+	struct http_stream *down, *up;
+	struct message *head; /* of the request, as it goes up */
+	struct subject subject;
+	struct target target;
+	struct permit permit;
+	struct route_choice choice; /* in the snapshot; rule NULL: no route spoke of it */
+	struct endpoint_set *set;   /* keeps ep alive */
+	struct snapshot *snapshot;  /* keeps the target alive */
+	struct endpoint ep;
+	struct attempt attempt; /* outbound: the one that is on its way */
+	struct addr tried[RETRY_ATTEMPTS_MAX];
+	struct timer backoff;
+	enum hop hop;
+	struct pool_waiter waiter;
+	struct config_waiter config;
+	struct buf body;   /* came from downstream, not sent up yet: at most the stream window */
+	struct buf replay; /* sent up already, kept for a second attempt */
+	size_t again;      /* bytes at the front of body that went up before: their credit was given back then */
+	struct buf answer; /* came from upstream, not sent down yet */
+	struct fields *trailers_up, *trailers_down;
+	struct upgrade upgrade; /* towards an application */
+	unsigned step, attempts;
+	uint64_t began_us;
+	uint16_t status; /* sent down */
+	enum reason reason;
+	enum reason failure;            /* of the endpoint, though the exchange ended in order: 502, 503, 504 */
+	bool body_ended, body_sent;     /* the request is complete; all of it went up */
+	bool answer_ended, answer_sent; /* the answer is complete; all of it went down */
+	bool head_down;                 /* a final head went down: no other answer can be given */
+	bool replayable;
+	bool asked;   /* waited for the control plane once */
+	bool encoded; /* head carries the hop's fields */
+	bool fitted;  /* upgrade was asked */
+	bool tunnel;  /* the answer opened one: it ends when both ways have */
+	bool calls;   /* the answer is a gRPC call's that goes on: trailers can still say how it ended */
+	bool fresh;   /* goes again over a connection that has served nobody: a kept one was closed under it */
+	bool touched; /* an attempt that was lost may have reached an application: never again "unprocessed" */
+};
+
+static inline const struct codec_ops *ops_of(struct http_stream *st)
+{
+	return http_stream_ops(st);
+}
+
+/* --- request.c --- */
+
+/* Goes on from the step that it waits at. */
+void request_run(struct request *r);
+/* A whole answer of our own, in the caller's protocol, or the end of the one that has begun; the request is over then. `unprocessed`: the
+ * application has not had the request (told to the other sidecar only). */
+enum verdict request_answer(struct request *r, enum reason reason, bool unprocessed);
+/* What came of the attempt is known; `why` is its end, not always the request's. */
+void request_end_attempt(struct request *r, enum reason why);
+
+/* --- request_retry.c --- */
+
+/* The attempt was lost: goes again where that is allowed, else answers. The upstream stream is gone already, or nobody's any more. */
+void request_lose(struct request *r, const struct lost_attempt *how);
+/* Outbound: another try, on another endpoint where there is one, within the budget of the service. False: not allowed, nothing changed. */
+bool request_try_again(struct request *r, const struct lost_attempt *lost);
+void request_retry_init(struct request *r);
+
+#endif

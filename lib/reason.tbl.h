@@ -39,6 +39,7 @@ REASON(UPSTREAM_PROTOCOL, "upstream_protocol", 502, 13, 2, "the upstream's respo
 REASON(NO_UPGRADE, "no_upgrade", 501, 12, 10, "the application does not take this upgrade")
 REASON(REFUSED, "refused", 503, 14, 7, "the upstream refused the stream unprocessed")
 REASON(TIMEOUT, "timeout", 504, 4, 8, "the request timed out")
+REASON(SILENT, "silent", 504, 4, 8, "the endpoint answered nothing for a while, another one was asked")
 REASON(OVERFLOW, "overflow", 503, 8, 7, "a limit of connections or pending requests is reached")
 REASON(OVERLOAD, "overload", 503, 8, 7, "the proxy is short of memory or descriptors")
 /* ours */

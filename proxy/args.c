@@ -141,6 +141,16 @@ static bool set_age(struct args *a, const char *v, struct err *err)
 	return true;
 }
 
+static bool set_hedge(struct args *a, const char *v, struct err *err)
+{
+	uint64_t *after = &a->options.hedge_after_ms;
+	if (strcmp(v, "0") == 0)
+		*after = 0;
+	else if (!str_to_ms(str_of(v), after) || *after < 100 || *after > 3600 * 1000u)
+		return err_set(err, ERR_INVALID, "\"%s\" is not a time from 100ms to 1h, or 0 (never)", v);
+	return true;
+}
+
 static bool set_level(struct args *a, const char *v, struct err *err)
 {
 	if (!event_level_parse(v, &a->options.log_level))
@@ -226,7 +236,11 @@ static bool from_argv(int argc, char **argv, struct args *a, struct err *err)
 bool args_parse(int argc, char **argv, struct args *ret, struct err *err)
 {
 	struct args a = {
-	    .options = {.ns = "default", .zone = "", .balancer = "", .log_level = EVENT_INFO},
+	    .options = {.ns = "default",
+			.zone = "",
+			.balancer = "",
+			.hedge_after_ms = HEDGE_AFTER_MS,
+			.log_level = EVENT_INFO},
 	    .drain_ms = 28000,
 	};
 	if (!from_env(&a, err) || !from_argv(argc, argv, &a, err))

@@ -10,6 +10,7 @@ OPTION("state-dir",  0,   "WEFT_STATE_DIR",  "DIR",    set_state,     "rejoin se
 OPTION("zone",       0,   "WEFT_ZONE",       "ZONE",   set_zone,      "where this workload runs")
 OPTION("file",       'f', "WEFT_FILE",       "FILE",   set_file,      "everything from one JSON file, no control plane")
 OPTION("balancer",   0,   "WEFT_BALANCER",   "NAME",   set_balancer,  "how an endpoint is chosen: p2c (default) or round-robin")
+OPTION("hedge-after", 0,  "WEFT_HEDGE_AFTER", "TIME",  set_hedge,     "a GET, HEAD or OPTIONS also goes to another endpoint when its own has been silent for so long (default: 2s; 0: never)")
 OPTION("connection-age", 0, "WEFT_CONNECTION_AGE", "TIME", set_age, "connections to other sidecars are replaced after this time +- 10 % (default: 1h)")
 OPTION("drain",      0,   "WEFT_DRAIN",      "TIME",   set_drain,     "grace for open connections after SIGTERM (default: 28s)")
 OPTION("log-level",  0,   "WEFT_LOG_LEVEL",  "LEVEL",  set_level,     "debug, info, warn or error (default: info)")

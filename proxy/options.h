@@ -29,10 +29,12 @@ struct proxy_options {
 	size_t n_control;
 	const char
 	    *token; /* join token text, NULL: none (then a rejoin secret in state_dir or a handed-over credential) */
-	const char *state_dir;      /* rejoin secret and last good configuration; NULL: nothing is kept */
-	const char *run_dir;        /* admin socket; NULL: none */
-	const char *file;           /* -f: everything from this file, no control plane; NULL: none */
-	const char *balancer;       /* algorithm, a row of balance/balancers.tbl.h; "": the default */
+	const char *state_dir; /* rejoin secret and last good configuration; NULL: nothing is kept */
+	const char *run_dir;   /* admin socket; NULL: none */
+	const char *file;      /* -f: everything from this file, no control plane; NULL: none */
+	const char *balancer;  /* algorithm, a row of balance/balancers.tbl.h; "": the default */
+	uint64_t
+	    hedge_after_ms; /* silence of an endpoint before a safe request is sent to another one as well; 0: never */
 	uint64_t connection_age_ms; /* upstream connections are replaced after that, +- 10 %; 0: the default */
 	enum event_level log_level;
 };

@@ -72,6 +72,7 @@ void request_end_attempt(struct request *r, enum reason why)
 
 static void drop_upstream(struct request *r, enum reason reason)
 {
+	request_hedge_drop(r);
 	pool_cancel(r->p->pool, &r->waiter);
 	if (r->up != NULL)
 		ops_of(r->up)->reset(r->up, reason, false);
@@ -274,8 +275,7 @@ static enum hop application_hop(const struct request *r)
 	return h2 ? HOP_PLAIN_H2 : HOP_PLAIN;
 }
 
-/* The service that is called in the end: the backend of a route, or the one that was asked for. NULL: none. */
-static const char *called_service(const struct request *r)
+const char *request_service(const struct request *r)
 {
 	if (r->subject.direction == INBOUND || r->target.kind != TARGET_SERVICE)
 		return NULL;
@@ -295,7 +295,7 @@ static enum reason choose(struct request *r)
 	endpoint_set_unref(&r->set);
 	r->set = endpoint_set_ref(r->target.endpoints);
 	const struct endpoint *ep =
-	    balance_pick(r->p->balancer, &r->permit, called_service(r), r->set, r->tried, n_tried, &r->attempt, &why);
+	    balance_pick(r->p->balancer, &r->permit, request_service(r), r->set, r->tried, n_tried, &r->attempt, &why);
 	if (ep == NULL)
 		return why;
 	r->ep = *ep;
@@ -314,6 +314,7 @@ static enum verdict step_balance(struct request *r)
 	enum reason why = choose(r);
 	if (why != REASON_NONE)
 		return request_answer(r, why, true);
+	request_hedge_arm(r);
 	r->hop = r->ep.meshed ? HOP_MESH : application_hop(r);
 	return NEXT;
 }
@@ -338,7 +339,7 @@ static enum verdict step_acquire(struct request *r)
 	    .on_fail = on_no_stream,
 	};
 	list_init(&r->waiter.node);
-	pool_acquire(r->p->pool, &r->permit, &r->ep, r->hop, called_service(r), &r->waiter);
+	pool_acquire(r->p->pool, &r->permit, &r->ep, r->hop, request_service(r), &r->waiter);
 	return WAIT;
 }
 
@@ -445,6 +446,7 @@ static void request_free(void *arg)
 
 static enum verdict step_finish(struct request *r)
 {
+	request_hedge_drop(r);
 	pool_cancel(r->p->pool, &r->waiter);
 	config_unwant(&r->config);
 	timer_stop(&r->backoff);
@@ -627,6 +629,7 @@ static void up_head(void *ctx, struct message *m)
 		return;
 	}
 	if (!interim) {
+		request_hedge_drop(r);
 		r->tunnel = m->framing == FRAMING_TUNNEL;
 		r->calls = m->framing == FRAMING_CHUNKED && answer_wants_grpc(r->head);
 		r->status = m->status;
@@ -687,7 +690,7 @@ static void up_reset(void *ctx, const struct http_reset *why)
 				   .unprocessed = why->unprocessed,
 				   .answered = !why->before_response};
 	/* The application (or the sidecar beside it) chose to end this stream: a client of HTTP/2 is told so, in its words. */
-	if (why->by_peer && !why->unprocessed && r->head->version == HTTP_2) {
+	if (why->by_peer && !why->unprocessed && r->head->version == HTTP_2 && r->hedge == NULL) {
 		r->reason = how.why;
 		balance_end(r->p->balancer, &r->attempt, OUTCOME_NEUTRAL, REASON_NONE);
 		ops_of(r->down)->reset_as(r->down, why->code);
@@ -715,6 +718,13 @@ static const struct http_stream_events up_events = {
     .on_reset = up_reset,
     .on_room = up_room,
 };
+
+void request_take(struct request *r, struct http_stream *up, struct message *m)
+{
+	http_stream_set_events(up, &up_events, r);
+	r->up = up;
+	up_head(r, m);
+}
 
 /* --- the begin, and lists --- */
 

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* request_impl.h: the request as the files of its spine see it: request.c (the steps), request_retry.c (further attempts). Nobody else. */
+/* request_impl.h: the request as the files of its spine see it: request.c (the steps), request_retry.c (further attempts), request_hedge.c (one
+ * beside another). Nobody else. */
 #ifndef WEFT_PROXY_REQUEST_IMPL_H
 #define WEFT_PROXY_REQUEST_IMPL_H
 
@@ -40,6 +41,7 @@ struct request {
 	struct snapshot *snapshot;  /* keeps the target alive */
 	struct endpoint ep;
 	struct attempt attempt; /* outbound: the one that is on its way */
+	struct hedge *hedge;    /* a second one beside it; NULL: none */
 	struct addr tried[RETRY_ATTEMPTS_MAX];
 	struct timer backoff;
 	enum hop hop;
@@ -84,6 +86,11 @@ enum verdict request_answer(struct request *r, enum reason reason, bool unproces
 /* What came of the attempt is known; `why` is its end, not always the request's. */
 void request_end_attempt(struct request *r, enum reason why);
 
+/* The service that is called in the end: the backend of a route, or the one that was asked for. NULL: none. */
+const char *request_service(const struct request *r);
+/* The stream whose final head is `m` becomes the upstream stream. */
+void request_take(struct request *r, struct http_stream *up, struct message *m);
+
 /* --- request_retry.c --- */
 
 /* The attempt was lost: goes again where that is allowed, else answers. The upstream stream is gone already, or nobody's any more. */
@@ -91,5 +98,14 @@ void request_lose(struct request *r, const struct lost_attempt *how);
 /* Outbound: another try, on another endpoint where there is one, within the budget of the service. False: not allowed, nothing changed. */
 bool request_try_again(struct request *r, const struct lost_attempt *lost);
 void request_retry_init(struct request *r);
+
+/* --- request_hedge.c --- */
+
+/* The endpoint is chosen: from now on its silence may bring a second attempt beside this one. */
+void request_hedge_arm(struct request *r);
+/* The attempt was lost while a second one is on its way: that one decides. False: there is none, nothing changed. */
+bool request_hedge_alone(struct request *r, const struct lost_attempt *lost);
+/* The first attempt answers, or the request is over. Safe when there is none. */
+void request_hedge_drop(struct request *r);
 
 #endif

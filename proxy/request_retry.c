@@ -23,6 +23,8 @@ static void on_backoff(struct timer *t)
 
 bool request_try_again(struct request *r, const struct lost_attempt *lost)
 {
+	if (request_hedge_alone(r, lost))
+		return true;
 	struct circuit *c = r->attempt.circuit;
 	struct loop *loop = r->p->loop;
 	if (r->attempts >= RETRY_ATTEMPTS_MAX || r->head_down || !r->replayable || c == NULL ||
@@ -45,8 +47,8 @@ static bool try_fresh(struct request *r, const struct lost_attempt *lost)
 {
 	bool h1 = r->hop == HOP_LOCAL || r->hop == HOP_PLAIN;
 	bool harmless = lost->unprocessed || retry_idempotent(r->head->method);
-	if (!h1 || r->fresh || !r->waiter.reused || !harmless || lost->why != REASON_UPSTREAM_RESET || lost->answered ||
-	    r->head_down || r->head->framing != FRAMING_NONE)
+	if (!h1 || r->hedge != NULL || r->fresh || !r->waiter.reused || !harmless ||
+	    lost->why != REASON_UPSTREAM_RESET || lost->answered || r->head_down || r->head->framing != FRAMING_NONE)
 		return false;
 	stats_retry(r->p->stats, lost->why, "fresh");
 	balance_end(r->p->balancer, &r->attempt, OUTCOME_NEUTRAL, REASON_NONE);

@@ -146,6 +146,7 @@ static bool make(struct worker *w, struct err *err)
 	p->verdicts = verdicts_new();
 	p->peers = verdicts_new();
 	p->balancer = balancer_new(p->loop, balance_ops_find(w->args->options.balancer), p->stats);
+	balancer_hedge_after(p->balancer, w->args->options.hedge_after_ms);
 	p->limits = http_limits_default;
 	/* An application's idle connection is ended by the application: closing it here would race with the request that it is about to
 	 * send, which without a mesh it would only risk at its server's leisure. */

@@ -9,6 +9,7 @@
 #include <sys/random.h>
 
 #define SWEEP_MS                        1000
+#define FOUND_MAX                       64 /* told of silence in one go */
 #define SLOW_FAILURE_US                 50e3
 #define FAILING_US                      1e6 /* taken for the latency of an endpoint that should be ejected and may not */
 
@@ -30,6 +31,8 @@ struct balancer {
 	struct map groups, circuits;
 	struct circuit *direct; /* of what is no service */
 	struct timer sweep;
+	struct timer look;    /* for silence */
+	uint64_t patience_us; /* 0: nobody looks */
 	uint64_t seed;
 };
 
@@ -152,6 +155,29 @@ static void begin(struct balancer *b, struct attempt *a, struct live *l, struct 
 	l->refs++;
 	l->in_flight++;
 	c->active++;
+	if (b->patience_us != 0 && !timer_running(&b->look))
+		timer_start(&b->look, BALANCE_LOOK_MS);
+}
+
+/* First all are found, then they are told: what they do changes the tables. None of them ends another's attempt. */
+static void look(struct timer *t)
+{
+	struct balancer *b = CONTAINER_OF(t, struct balancer, look);
+	struct live_pending *found[FOUND_MAX];
+	bool waiting;
+	size_t n = lives_silent(b->lives, loop_now_us(b->loop), b->patience_us, found, FOUND_MAX, &waiting);
+	if (waiting)
+		timer_start(&b->look, BALANCE_LOOK_MS);
+	for (size_t i = 0; i < n; i++) {
+		struct attempt *a = CONTAINER_OF(found[i], struct attempt, pending);
+		if (a->on_silent != NULL)
+			a->on_silent(a);
+	}
+}
+
+void balancer_hedge_after(struct balancer *b, uint64_t ms)
+{
+	b->patience_us = ms * 1000;
 }
 
 /* Those that were tried come last, those that are ejected after them: a set of one has nothing else to offer. */
@@ -211,6 +237,7 @@ void balance_sent(struct balancer *b, struct attempt *a)
 	if (a->live == NULL || a->answered)
 		return;
 	a->pending.began_us = loop_now_us(b->loop);
+	a->pending.found = false;
 	list_remove(&a->pending.node);
 	list_push(&a->live->pending, &a->pending.node);
 }
@@ -222,7 +249,22 @@ void balance_answered(struct balancer *b, struct attempt *a)
 	uint64_t now = loop_now_us(b->loop);
 	a->answered = true;
 	list_remove(&a->pending.node);
-	live_sample(a->live, now, (double)(now - a->pending.began_us));
+	live_heard(a->live, now, (double)(now - a->pending.began_us));
+}
+
+void balance_move(struct attempt *to, struct attempt *from)
+{
+	MUST(to->live == NULL);
+	*to = *from;
+	to->on_silent = NULL;
+	if (from->live != NULL) {
+		list_init(&to->pending.node);
+		if (!list_empty(&from->pending.node)) {
+			list_push_front(&from->pending.node, &to->pending.node); /* in its place */
+			list_remove(&from->pending.node);
+		}
+	}
+	*from = (struct attempt){.live = NULL};
 }
 
 /* An attempt that never was answered took at least this long: it may raise the estimate, not improve it. A failure that came at once says
@@ -311,6 +353,7 @@ struct balancer *balancer_new(struct loop *loop, const struct balance_ops *ops, 
 	map_init(&b->circuits);
 	b->direct = circuit_get(&b->circuits, "", loop_now_ms(loop));
 	timer_init(&b->sweep, loop, sweep);
+	timer_init(&b->look, loop, look);
 	if (getrandom(&b->seed, sizeof(b->seed), GRND_NONBLOCK) != sizeof(b->seed) || b->seed == 0)
 		b->seed = (uint64_t)(uintptr_t)b | 1;
 	return b;
@@ -322,6 +365,7 @@ void balancer_free(struct balancer **bp)
 	if (b == NULL)
 		return;
 	timer_stop(&b->sweep);
+	timer_stop(&b->look);
 	map_for_each (n, &b->groups)
 		drop(b, CONTAINER_OF(n, struct group, node));
 	circuit_unref(&b->direct);

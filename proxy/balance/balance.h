@@ -13,10 +13,12 @@
 #include "proxy/snapshot.h"
 #include "proxy/stats.h"
 
-#define EJECT_AFTER   5      /* consecutive failures */
-#define EJECT_MS      10000  /* times the number of ejections in a row */
-#define EJECT_MAX_MS  300000 /* a time without one that long, and the count begins anew */
-#define GROUP_KEEP_MS 60000  /* a set that nobody asked for; one that no snapshot has goes at once */
+#define EJECT_AFTER     5      /* consecutive failures */
+#define EJECT_MS        10000  /* times the number of ejections in a row */
+#define EJECT_MAX_MS    300000 /* a time without one that long, and the count begins anew */
+#define HEDGE_AFTER_MS  2000   /* the default of --hedge-after */
+#define BALANCE_LOOK_MS 250    /* for silent endpoints, while requests are unanswered */
+#define GROUP_KEEP_MS   60000  /* a set that nobody asked for; one that no snapshot has goes at once */
 
 struct balancer;
 
@@ -56,6 +58,8 @@ uint64_t balance_random(struct balancer *b, uint64_t below); /* uniform */
 
 struct balancer *balancer_new(struct loop *loop, const struct balance_ops *ops, struct stats *stats);
 void balancer_free(struct balancer **b);
+/* How long an endpoint may be silent (live.h) before on_silent is called, looked at every BALANCE_LOOK_MS; 0, as at the start: never. */
+void balancer_hedge_after(struct balancer *b, uint64_t ms);
 
 /* One attempt at one endpoint: from the choice to the end of the exchange. Embed it; zeroed: none. */
 struct attempt {
@@ -64,6 +68,8 @@ struct attempt {
 	struct circuit *circuit;
 	struct live_pending pending;
 	bool answered;
+	/* Set after the pick, or NULL. At most once, from the loop: the endpoint has gone silent (balancer_hedge_after). The attempt goes on. */
+	void (*on_silent)(struct attempt *a);
 };
 
 /* Asks for the permit, so that nothing is balanced that policy did not let through. Begins the attempt; balance_end() must follow. NULL: why
@@ -78,6 +84,8 @@ void balance_direct(struct balancer *b, const struct permit *permit, const struc
  * new endpoint nearly unused until the peak has decayed. */
 void balance_sent(struct balancer *b, struct attempt *a);
 void balance_answered(struct balancer *b, struct attempt *a); /* the answer begins (opaque: connected) */
+/* The attempt lives at `to` (none there) from now on; none is left at `from`. on_silent stays behind. */
+void balance_move(struct attempt *to, struct attempt *from);
 
 enum outcome {
 	OUTCOME_GOOD,

@@ -65,6 +65,55 @@ void live_sample(struct live *l, uint64_t now_us, double took_us)
 	l->seen_us = now_us;
 }
 
+/* --- silence --- */
+
+void live_heard(struct live *l, uint64_t now_us, double took_us)
+{
+	l->answer_us = MAX(took_us, decayed(l->answer_us, since(now_us, l->heard_us)));
+	l->heard_us = now_us;
+	live_sample(l, now_us, took_us);
+}
+
+static uint64_t patience(const struct live *l, uint64_t now_us, uint64_t least_us)
+{
+	double slowest = decayed(l->answer_us, since(now_us, l->heard_us));
+	if (slowest <= 0)
+		return least_us + least_us / 2;
+	return MAX(least_us, (uint64_t)(slowest * LIVE_PATIENCE));
+}
+
+/* The pending ones stand in the order in which they began: those that began since the last answer are at the end. */
+static size_t silent_of(struct live *l, uint64_t now_us, uint64_t least_us, struct live_pending **out, size_t max)
+{
+	uint64_t wait = patience(l, now_us, least_us);
+	size_t n = 0;
+	for (struct list *it = l->pending.prev; it != &l->pending; it = it->prev) {
+		struct live_pending *p = CONTAINER_OF(it, struct live_pending, node);
+		if (p->began_us < l->heard_us)
+			break;
+		if (p->found || since(now_us, p->began_us) < wait || n == max)
+			continue;
+		p->found = true;
+		out[n++] = p;
+	}
+	return n;
+}
+
+size_t lives_silent(struct lives *t, uint64_t now_us, uint64_t patience_us, struct live_pending **out, size_t max,
+		    bool *ret_waiting)
+{
+	size_t n = 0;
+	*ret_waiting = !list_empty(&t->shared->pending);
+	map_for_each (node, &t->map) {
+		struct live *l = CONTAINER_OF(node, struct live, node);
+		if (list_empty(&l->pending))
+			continue;
+		*ret_waiting = true;
+		n += silent_of(l, now_us, patience_us, out + n, max - n);
+	}
+	return n;
+}
+
 /* --- ejection --- */
 
 static void come_back(struct lives *t, struct live *l)

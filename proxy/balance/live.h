@@ -16,11 +16,13 @@
 #define LIVE_MAX      16384  /* entries; past it idle ones go early, then newcomers share one that tells nothing */
 #define LIVE_KEEP_MS  600000 /* without a holder: twice the longest ejection */
 #define LIVE_DECAY_US 10e6   /* time constant of the estimate */
+#define LIVE_PATIENCE 8      /* times the slowest answer of late: silence that long is not slowness */
 
 /* A request that has not been answered yet. Embed it; list node initialised or in the endpoint's list. */
 struct live_pending {
 	struct list node;
 	uint64_t began_us;
+	bool found; /* lives_silent() has named it */
 };
 
 /* Freed by the table, when no one holds it and it was idle for long enough. */
@@ -32,6 +34,8 @@ struct live {
 	struct addr addr;
 	double ewma_us; /* peak EWMA of the time to the first byte of an answer, as of seen_us; 0: not known */
 	uint64_t seen_us;
+	double answer_us;  /* the slowest answer of late, as of heard_us: what was given up or failed is not in it */
+	uint64_t heard_us; /* the last answer began; 0: none yet */
 	uint64_t until_ms; /* of the last ejection */
 	uint64_t idle_since_ms;
 	uint64_t ended, failed; /* attempts */
@@ -58,6 +62,14 @@ double live_estimate(const struct live *l, uint64_t now_us); /* as of now; 0: no
 double live_cost(const struct live *l, uint64_t now_us);
 /* An answer took so long. A peak counts at once, an improvement slowly. */
 void live_sample(struct live *l, uint64_t now_us, double took_us);
+/* The same, and it was an answer: the endpoint is not silent. */
+void live_heard(struct live *l, uint64_t now_us, double took_us);
+
+/* Requests of endpoints that have gone silent: unanswered for `patience_us`, and for LIVE_PATIENCE times what answers lately took there, with
+ * no other answer from the endpoint in all that time. An endpoint that has not answered of late gets `patience_us` and a half more. Each is named once;
+ * at most `max` a call, the rest by the next one. *ret_waiting: some request somewhere is unanswered. O(endpoints in use). */
+size_t lives_silent(struct lives *t, uint64_t now_us, uint64_t patience_us, struct live_pending **out, size_t max,
+		    bool *ret_waiting);
 
 /* Takes it out of use until then; lives_ejected() counts it from now on, and it comes back by itself. */
 void live_eject(struct lives *t, struct live *l, uint64_t for_ms);

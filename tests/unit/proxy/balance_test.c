@@ -480,6 +480,62 @@ START_TEST(the_back_off_doubles_to_250_ms_with_full_jitter)
 }
 END_TEST
 
+static unsigned told;
+
+static void on_silent(struct attempt *a)
+{
+	told++;
+}
+
+static void run_for(uint64_t ms)
+{
+	struct timer t;
+	timer_init(&t, loop, stop_loop);
+	timer_start(&t, ms);
+	loop_run(loop);
+}
+
+/* Attempts at the one endpoint of `set`, asked at once. */
+static void ask(struct endpoint_set *set, struct attempt *a)
+{
+	*a = (struct attempt){.live = NULL};
+	pick(set, a);
+	a->on_silent = on_silent;
+}
+
+START_TEST(an_attempt_is_told_once_that_its_endpoint_is_silent_and_not_when_another_was_answered)
+{
+	struct endpoint_set *set = set_of(1, NULL);
+	struct attempt first, second, moved = {0};
+	told = 0;
+	balancer_hedge_after(b, 100);
+	took(set, 0, 1000);
+	ask(set, &first);
+	balance_answered(b, &first); /* 1 ms is usual here */
+	balance_end(b, &first, OUTCOME_GOOD, REASON_NONE);
+	ask(set, &first);
+	run_for(600);
+	ck_assert_uint_eq(told, 1);
+	run_for(600);
+	ck_assert_uint_eq(told, 1);
+	/* One that hangs while others are answered is slow, not silent. */
+	ask(set, &second);
+	run_for(20);
+	struct attempt other;
+	ask(set, &other);
+	balance_answered(b, &other);
+	balance_end(b, &other, OUTCOME_GOOD, REASON_NONE);
+	run_for(600);
+	ck_assert_uint_eq(told, 1);
+	balance_move(&moved, &second);
+	ck_assert_ptr_null(second.live);
+	balance_end(b, &moved, OUTCOME_GOOD, REASON_NONE);
+	balance_end(b, &first, OUTCOME_FAILED, REASON_SILENT);
+	ck_assert_int_eq(number("10.0.0.1:8080", "inFlight"), 0);
+	endpoint_set_unref(&set);
+}
+END_TEST
+
 Suite *balance_suite(void);
 Suite *balance_suite(void)
 {
@@ -500,6 +556,7 @@ Suite *balance_suite(void)
 	tcase_add_test(with, an_ejected_endpoint_comes_back_by_itself_and_the_next_time_is_longer);
 	tcase_add_test(with, a_full_table_lets_idle_entries_go_and_then_shares_one);
 	tcase_add_test(with, a_service_has_at_most_ten_thousand_active_requests);
+	tcase_add_test(with, an_attempt_is_told_once_that_its_endpoint_is_silent_and_not_when_another_was_answered);
 	tcase_add_test(bare, weights_are_shares_in_both_algorithms);
 	tcase_add_test(bare, round_robin_takes_turns_and_smooths_weights);
 	tcase_add_test(bare, retries_cost_a_fifth_of_the_requests_and_ten_a_second_are_free);

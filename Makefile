@@ -177,7 +177,7 @@ lint: all ## layers and circles, headers alone, linked libraries, format
 
 # Everything on the sanitizer build, then what is a claim about the plain one (memory, time, hardening).
 pytest := $(PYTHON) -m pytest -q -rs --durations=10 $(or $(TESTS),tests/integ)
-integ: all build/plain/bin/swarm ## integration tests: network namespaces, real eBPF, real TLS, real clients (root; TESTS=FILE: some)
+integ: all build/plain/bin/swarm build/plain/bin/handshake ## integration tests: network namespaces, real eBPF, real TLS, real clients (root; TESTS=FILE: some)
 	$(Q)$(MAKE) --no-print-directory SAN=asan all build/asan/bin/swarm
 	$(Q)WEFT_BUILD=build/asan $(pytest)
 	$(Q)WEFT_BUILD=build/plain WEFT_TESTS=plain $(pytest)
@@ -233,6 +233,8 @@ compile_commands.json: ## for editors and clang tools
 # --- bench: programs of its own ---
 $(B)/bin/swarm: $(B)/obj/tests/bench/swarm.o $(B)/libproxy.a $(B)/libweft.a
 	$(call link,$(libs_proxy))
+$(B)/bin/handshake: $(B)/obj/tests/bench/handshake.o $(B)/libweft.a
+	$(call link,$(libs_base) -lpthread)
 $(B)/bin/relay: $(B)/obj/tests/bench/relay.o $(B)/libweft.a
 	$(call link,$(libs_base) -lpthread)
 

@@ -247,15 +247,10 @@ static bool chain_strong(X509_STORE_CTX *ctx, struct err *err)
 	return true;
 }
 
-bool peer_verify(X509_STORE_CTX *ctx, const struct peer_want *want, struct spiffe *ret, struct err *err)
+/* Everything that depends on nothing but the certificates, the roots and the clock. */
+static bool chain_verify(X509_STORE_CTX *ctx, X509 *leaf, const struct peer_want *want, struct err *err)
 {
-	X509 *leaf = X509_STORE_CTX_get0_cert(ctx);
 	char name[WHO_MAX];
-	bool ok;
-	if (!leaf) {
-		X509_STORE_CTX_set_error(ctx, X509_V_ERR_UNSPECIFIED);
-		return err_set(err, ERR_IDENTITY, "the peer showed no certificate");
-	}
 	configure(ctx, want);
 	if (X509_verify_cert(ctx) != 1) {
 		int depth = X509_STORE_CTX_get_error_depth(ctx);
@@ -264,11 +259,27 @@ bool peer_verify(X509_STORE_CTX *ctx, const struct peer_want *want, struct spiff
 			return err_prefix(err, "certificate of %s", who(leaf, name));
 		return err_prefix(err, "certificate of %s: the CA certificate at depth %d", who(leaf, name), depth);
 	}
-	ok = chain_strong(ctx, err);
-	if (!ok)
-		err_prefix(err, "certificate of %s", who(leaf, name));
-	else
-		ok = peer_identity(leaf, want->trust_domain, ret, err);
+	return chain_strong(ctx, err) || err_prefix(err, "certificate of %s", who(leaf, name));
+}
+
+bool peer_verify(X509_STORE_CTX *ctx, const struct peer_want *want, struct spiffe *ret, struct err *err)
+{
+	X509 *leaf = X509_STORE_CTX_get0_cert(ctx);
+	if (!leaf) {
+		X509_STORE_CTX_set_error(ctx, X509_V_ERR_UNSPECIFIED);
+		return err_set(err, ERR_IDENTITY, "the peer showed no certificate");
+	}
+	struct verified *before =
+	    want->grace_s == 0 ? want->verified : NULL; /* with a grace, "valid" means another thing */
+	bool known = before && verified_has(before, ctx, (int64_t)time(NULL), PEER_CLOCK_SKEW_S);
+	if (!known && !chain_verify(ctx, leaf, want, err)) {
+		if (X509_STORE_CTX_get_error(ctx) == X509_V_OK)
+			X509_STORE_CTX_set_error(ctx, X509_V_ERR_CERT_REJECTED);
+		return false;
+	}
+	bool ok = peer_identity(leaf, want->trust_domain, ret, err);
+	if (ok && before && !known)
+		verified_add(before, ctx);
 	if (ok && want->expect && !str_is(str_of(ret->id), want->expect))
 		ok = err_set(err, ERR_IDENTITY, "expected %s, the peer is %s", want->expect, ret->id);
 	if (!ok)

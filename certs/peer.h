@@ -7,6 +7,7 @@
 
 #include "certs/bundle.h"
 #include "certs/spiffe.h"
+#include "certs/verified.h"
 
 #include <openssl/x509_vfy.h>
 
@@ -19,9 +20,10 @@ enum peer_role { PEER_CLIENT, PEER_SERVER }; /* what the one who shows the certi
 
 struct peer_want {
 	enum peer_role role;
-	struct str trust_domain; /* the bundle's */
-	const char *expect;      /* the identity that it must be; NULL: any of the trust domain */
-	int64_t grace_s;         /* a leaf that expired so long ago passes too; 0 everywhere but in weftd's renewal */
+	struct str trust_domain;   /* the bundle's */
+	const char *expect;        /* the identity that it must be; NULL: any of the trust domain */
+	int64_t grace_s;           /* a leaf that expired so long ago passes too; 0 everywhere but in weftd's renewal */
+	struct verified *verified; /* what was verified before, with these roots and this role; NULL: nothing is kept */
 };
 
 /* Who a verified leaf is (the chain has been verified by OpenSSL). False and err (ERR_IDENTITY) names what is wrong. */

@@ -27,6 +27,7 @@ struct tlsctx {
 	uint8_t root_hash[SHA256_DIGEST_LENGTH];
 	int arg_index;
 	int64_t grace_s;
+	struct verified *verified;                            /* NULL in a bootstrap context: its root is the peer's */
 	void (*on_refused)(void *arg, const struct err *why); /* NULL: nobody listens */
 	void *refused_arg;
 	unsigned char alpn[ALPN_WIRE_MAX]; /* wire format */
@@ -45,6 +46,7 @@ static void free_tlsctx(void *parent, void *ptr, CRYPTO_EX_DATA *ad, int idx, lo
 		return;
 	MUST_BE(t, TLSCTX_MAGIC);
 	credential_unref(&t->credential);
+	verified_free(&t->verified);
 	t->magic = 0;
 	mem_free(t);
 }
@@ -123,7 +125,7 @@ static bool verify_bootstrap(const struct tlsctx *t, X509_STORE_CTX *store, stru
 			       "this is not the weftd that made the join token: the root named in the token (SHA-256 "
 			       "%02x%02x%02x%02x...) is not in its chain. If its root was replaced, make a new token",
 			       t->root_hash[0], t->root_hash[1], t->root_hash[2], t->root_hash[3]);
-	struct peer_want want = {PEER_SERVER, expected.trust_domain, peer->expect, 0};
+	struct peer_want want = {PEER_SERVER, expected.trust_domain, peer->expect, 0, NULL};
 	X509_STORE_CTX_set0_trusted_stack(store, roots);
 	bool ok = peer_verify(store, &want, &peer->id, &peer->err);
 	X509_STORE_CTX_set0_trusted_stack(store, NULL);
@@ -144,7 +146,7 @@ static bool verify(const struct tlsctx *t, SSL *ssl, X509_STORE_CTX *store, stru
 	if (!t->credential)
 		return verify_bootstrap(t, store, peer);
 	struct peer_want want = {t->peer_role, bundle_trust_domain(credential_bundle(t->credential)), peer->expect,
-				 t->grace_s};
+				 t->grace_s, t->verified};
 	return peer_verify(store, &want, &peer->id, &peer->err);
 }
 
@@ -282,6 +284,7 @@ static SSL_CTX *make(const struct kind *kind, struct credential *c, const char *
 	t->magic = TLSCTX_MAGIC;
 	t->peer_role = kind->peer_role;
 	t->credential = c ? credential_ref(c) : NULL;
+	t->verified = c ? verified_new() : NULL;
 	t->arg_index = arg_index;
 	if (kind->root_hash)
 		memcpy(t->root_hash, kind->root_hash, sizeof(t->root_hash));

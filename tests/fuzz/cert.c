@@ -66,7 +66,7 @@ static void chain(struct str in)
 			sk_X509_push(certs, cert);
 	}
 	if (sk_X509_num(certs) > 0) {
-		struct peer_want want = {PEER_CLIENT, STR("weft.test"), NULL, 0};
+		struct peer_want want = {PEER_CLIENT, STR("weft.test"), NULL, 0, NULL};
 		struct spiffe id;
 		X509_STORE_CTX *ctx = X509_STORE_CTX_new();
 		MUST(X509_STORE_CTX_init(ctx, bundle_store(b), sk_X509_value(certs, 0), certs));

@@ -8,6 +8,7 @@
 
 #include <check.h>
 #include <openssl/sha.h>
+#include <time.h>
 
 #define ORDERS "spiffe://weft.test/ns/shop/sa/orders"
 #define OTHER  "spiffe://weft.test/ns/shop/sa/other"
@@ -202,11 +203,13 @@ START_TEST(every_wrong_certificate_is_refused_by_name_in_the_verifier_itself)
 {
 	const struct pki_leaf *l = &evils[_i];
 	struct pki_evil evil;
+	struct verified *verified = verified_new(); /* no refusal may get in */
 	pki_evil(&pki, &foreign, l, &evil);
-	for (int role = PEER_CLIENT; role <= PEER_SERVER; role++) {
+	for (int i = 0; i < 4; i++) {
+		enum peer_role role = i % 2 ? PEER_SERVER : PEER_CLIENT;
 		if ((l->as == PKI_AS_CLIENT && role == PEER_SERVER) || (l->as == PKI_AS_SERVER && role == PEER_CLIENT))
 			continue;
-		struct peer_want want = {role, STR(PKI_TD), NULL, 0};
+		struct peer_want want = {role, STR(PKI_TD), NULL, 0, verified};
 		struct spiffe id;
 		struct err err = {0};
 		X509_STORE_CTX *ctx = X509_STORE_CTX_new();
@@ -219,6 +222,80 @@ START_TEST(every_wrong_certificate_is_refused_by_name_in_the_verifier_itself)
 		X509_STORE_CTX_free(ctx);
 	}
 	pki_evil_done(&evil);
+	verified_free(&verified);
+}
+END_TEST
+
+static X509_STORE_CTX *store_ctx(const struct pki_evil *e)
+{
+	X509_STORE_CTX *ctx = X509_STORE_CTX_new();
+	ck_assert(X509_STORE_CTX_init(ctx, bundle_store(pki.bundle), sk_X509_value(e->chain, 0), e->chain));
+	return ctx;
+}
+
+static bool passes(const struct pki_evil *e, struct verified *v, const char *expect)
+{
+	struct peer_want want = {PEER_SERVER, STR(PKI_TD), expect, 0, v};
+	struct spiffe id;
+	struct err err;
+	X509_STORE_CTX *ctx = store_ctx(e);
+	bool ok = peer_verify(ctx, &want, &id, &err);
+	ck_assert_int_eq(X509_STORE_CTX_get_error(ctx) == X509_V_OK, ok);
+	X509_STORE_CTX_free(ctx);
+	return ok;
+}
+
+static bool known(const struct pki_evil *e, struct verified *v, int64_t in_s)
+{
+	X509_STORE_CTX *ctx = store_ctx(e);
+	bool has = verified_has(v, ctx, (int64_t)time(NULL) + in_s, PEER_CLOCK_SKEW_S);
+	X509_STORE_CTX_free(ctx);
+	return has;
+}
+
+START_TEST(a_chain_that_was_verified_vouches_for_itself_only_and_while_it_is_valid)
+{
+	struct verified *v = verified_new();
+	struct pki_evil good, other, expired;
+	pki_evil(&pki, &foreign, &(struct pki_leaf){.name = "good"}, &good);
+	pki_evil(&pki, &foreign, &(struct pki_leaf){.name = "another"}, &other);
+	pki_evil(&pki, &foreign, &(struct pki_leaf){.name = "expired", .from_s = -100, .to_s = -10}, &expired);
+	ck_assert(!known(&good, v, 0));
+	ck_assert(passes(&good, v, NULL));
+	ck_assert(known(&good, v, 0) && known(&good, v, 3500));
+	ck_assert(!known(&good, v, 3700));                        /* past its end */
+	ck_assert(!known(&good, v, -60 - PEER_CLOCK_SKEW_S - 5)); /* before its begin */
+	ck_assert(!known(&other, v, 0) && !passes(&expired, v, NULL) && !known(&expired, v, 0));
+	/* The identity is asked for each time. */
+	ck_assert(passes(&good, v, "spiffe://" PKI_TD "/ns/shop/sa/orders"));
+	ck_assert(!passes(&good, v, "spiffe://" PKI_TD "/ns/shop/sa/ledger"));
+	/* One certificate more or less in what is shown is another chain. */
+	X509 *last = sk_X509_pop(good.chain);
+	ck_assert(!known(&good, v, 0));
+	ck_assert(sk_X509_push(good.chain, last) > 0 && known(&good, v, 0));
+	/* A signature with one bit changed. */
+	unsigned char *der = NULL;
+	int len = i2d_X509(sk_X509_value(good.chain, 0), &der);
+	der[len - 1] ^= 1;
+	const unsigned char *d = der;
+	X509 *forged = d2i_X509(NULL, &d, len), *true_one = sk_X509_value(good.chain, 0);
+	ck_assert_ptr_nonnull(forged);
+	sk_X509_set(good.chain, 0, forged);
+	ck_assert(!known(&good, v, 0) && !passes(&good, v, NULL));
+	sk_X509_set(good.chain, 0, true_one);
+	X509_free(forged);
+	OPENSSL_free(der);
+	/* However many come: the table stays as it is. */
+	for (int i = 0; i < 3 * VERIFIED_MAX; i++) {
+		struct pki_evil one;
+		pki_evil(&pki, &foreign, &(struct pki_leaf){.name = "one of many"}, &one);
+		ck_assert(passes(&one, v, NULL) && known(&one, v, 0));
+		pki_evil_done(&one);
+	}
+	pki_evil_done(&good);
+	pki_evil_done(&other);
+	pki_evil_done(&expired);
+	verified_free(&v);
 }
 END_TEST
 
@@ -591,6 +668,7 @@ Suite *tlsctx_suite(void)
 			    (int)ARRAY_LEN(evils));
 	tcase_add_loop_test(tc, every_wrong_certificate_is_refused_by_name_in_the_verifier_itself, 0,
 			    (int)ARRAY_LEN(evils));
+	tcase_add_test(tc, a_chain_that_was_verified_vouches_for_itself_only_and_while_it_is_valid);
 	tcase_add_loop_test(tc, certificates_made_the_same_way_without_a_fault_are_accepted, 0, (int)ARRAY_LEN(goods));
 	tcase_add_test(tc, a_certificate_list_over_16_kib_is_refused);
 	tcase_add_test(tc, a_client_without_certificate_is_refused_where_one_is_required);

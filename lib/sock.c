@@ -92,9 +92,23 @@ bool cidr_parse(struct str s, struct cidr *ret)
 	return true;
 }
 
+/* inet_ntop() goes through sprintf(), and this stands in each request's way. */
+static void v4_text(const uint8_t b[static 4], char *out)
+{
+	char digits[STR_U64_MAX];
+	for (size_t i = 0; i < 4; i++) {
+		struct str s = str_from_u64(b[i], digits);
+		memcpy(out, s.p, s.len);
+		out += s.len;
+		*out++ = i < 3 ? '.' : '\0';
+	}
+}
+
 const char *ip_text(const struct ip *ip, char out[static IP_TEXT_MAX])
 {
-	if (ip->len == 0 || !inet_ntop(ip->len == 4 ? AF_INET : AF_INET6, ip->b, out, IP_TEXT_MAX))
+	if (ip->len == 4)
+		v4_text(ip->b, out);
+	else if (ip->len == 0 || !inet_ntop(AF_INET6, ip->b, out, IP_TEXT_MAX))
 		snprintf(out, IP_TEXT_MAX, "-");
 	return out;
 }
@@ -118,6 +132,15 @@ bool ip_eq(const struct ip *a, const struct ip *b)
 bool addr_eq(const struct addr *a, const struct addr *b)
 {
 	return a->port == b->port && ip_eq(&a->ip, &b->ip);
+}
+
+void addr_key(const struct addr *a, char out[static ADDR_KEY_LEN])
+{
+	memset(out, 0, sizeof(a->ip.b));
+	memcpy(out, a->ip.b, a->ip.len);
+	out[16] = (char)a->ip.len;
+	out[17] = (char)(a->port >> 8);
+	out[18] = (char)a->port;
 }
 
 bool cidr_has(const struct cidr *c, const struct ip *ip)

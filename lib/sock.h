@@ -33,6 +33,9 @@ const char *ip_text(const struct ip *ip, char out[static IP_TEXT_MAX]);
 const char *addr_text(const struct addr *a, char out[static ADDR_TEXT_MAX]);
 bool ip_eq(const struct ip *a, const struct ip *b);
 bool addr_eq(const struct addr *a, const struct addr *b);
+/* The address as bytes of one length, to be (part of) a key: equal exactly when addr_eq. */
+#define ADDR_KEY_LEN (16 + 1 + 2)
+void addr_key(const struct addr *a, char out[static ADDR_KEY_LEN]);
 bool cidr_has(const struct cidr *c, const struct ip *ip);
 bool ip_is_loopback(const struct ip *ip);
 

@@ -9,12 +9,10 @@ static uint8_t lower(char c)
 	return b >= 'A' && b <= 'Z' ? (uint8_t)(b + 32) : b;
 }
 
-bool str_ieq(struct str a, struct str b)
+bool str_same_letters(const char *a, const char *b, size_t len)
 {
-	if (a.len != b.len)
-		return false;
-	for (size_t i = 0; i < a.len; i++)
-		if (lower(a.p[i]) != lower(b.p[i]))
+	for (size_t i = 0; i < len; i++)
+		if (a[i] != b[i] && lower(a[i]) != lower(b[i]))
 			return false;
 	return true;
 }
@@ -82,6 +80,15 @@ bool str_to_u64(struct str s, uint64_t max, uint64_t *ret)
 		return false;
 	*ret = v;
 	return true;
+}
+
+struct str str_from_u64(uint64_t v, char out[static STR_U64_MAX])
+{
+	size_t at = STR_U64_MAX;
+	do
+		out[--at] = (char)('0' + v % 10);
+	while ((v /= 10) != 0);
+	return str_make(out + at, STR_U64_MAX - at);
 }
 
 bool str_to_ms(struct str s, uint64_t *ret_ms)

@@ -33,7 +33,11 @@ static inline bool str_is(struct str a, const char *z)
 	return str_eq(a, str_of(z));
 }
 
-bool str_ieq(struct str a, struct str b); /* ASCII case-insensitive */
+bool str_same_letters(const char *a, const char *b, size_t len); /* ASCII case-insensitive */
+static inline bool str_ieq(struct str a, struct str b)           /* the same; names differ in length, mostly */
+{
+	return a.len == b.len && str_same_letters(a.p, b.p, a.len);
+}
 bool str_starts(struct str s, struct str prefix);
 bool str_find(struct str s, char c, size_t *ret_at); /* first c */
 struct str str_trim(struct str s);                   /* spaces and tabs at both ends (RFC 9110 OWS) */
@@ -41,6 +45,9 @@ struct str str_trim(struct str s);                   /* spaces and tabs at both 
 bool str_cut(struct str s, char sep, struct str *ret_head, struct str *ret_rest);
 /* Decimal digits only: no sign, no space, no leading "+"; at most max. False otherwise, *ret untouched. */
 bool str_to_u64(struct str s, uint64_t max, uint64_t *ret);
+#define STR_U64_MAX 20
+/* The decimal digits of v, written to the end of `out`; the result points into it. */
+struct str str_from_u64(uint64_t v, char out[static STR_U64_MAX]);
 /* "250ms", "10s", "5m", "24h", "7d" -> milliseconds; a bare number is refused. False on anything else or overflow. */
 bool str_to_ms(struct str s, uint64_t *ret_ms);
 bool str_is_dns_label(struct str s); /* RFC 1123 label: a-z0-9-, 1 to 63, no - at the ends */

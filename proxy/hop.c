@@ -5,12 +5,21 @@
 
 #include "lib/buf.h"
 
-#define NO_AUTHORITY                        "none.invalid" /* what :authority says beside x-weft-target: none */
-#define CASE_MAX                            1024 /* bytes of the x-weft-case field; further exceptions lose their spelling, not their meaning */
+#define NO_AUTHORITY "none.invalid" /* what :authority says beside x-weft-target: none */
+#define CASE_MAX     1024 /* bytes of the x-weft-case field; further exceptions lose their spelling, not their meaning */
 
-#define HOP_FIELD(name, field, by, meaning) static const char F_##name[] = field;
+enum hop_field {
+#define HOP_FIELD(name, field, by, meaning) F_##name,
 #include "proxy/hop.tbl.h"
 #undef HOP_FIELD
+	F_COUNT
+};
+static const struct str names[F_COUNT] = {
+#define HOP_FIELD(name, field, by, meaning) STR(field),
+#include "proxy/hop.tbl.h"
+#undef HOP_FIELD
+};
+#define PREFIX STR("x-weft-")
 
 static bool alpha(char c)
 {
@@ -83,7 +92,7 @@ static bool encode_case(struct message *m)
 		memcpy(value + len, name.p, name.len);
 		len += name.len;
 	}
-	return message_add(m, str_of(F_CASE), str_make(value, len), false);
+	return message_add(m, names[F_CASE], str_make(value, len), false);
 }
 
 /* The spelling of the `nth` field of this name: the nth that is listed, or the last one. */
@@ -149,7 +158,7 @@ static bool encode_reason(struct message *m)
 		out[n++] = hex[c >> 4];
 		out[n++] = hex[c & 15];
 	}
-	return message_add(m, str_of(F_REASON), n > 0 ? str_make(out, n) : STR("%"), false);
+	return message_add(m, names[F_REASON], n > 0 ? str_make(out, n) : STR("%"), false);
 }
 
 static int unhex(char c)
@@ -183,21 +192,24 @@ static bool decode_reason(struct message *m, struct str v)
 	return true;
 }
 
+static bool is_own(struct str name)
+{
+	return name.len >= PREFIX.len && str_same_letters(name.p, PREFIX.p, PREFIX.len);
+}
+
 bool hop_bars_trailer(struct str name, bool from_sidecar)
 {
-	struct str prefix = STR("x-weft-");
-	bool own = name.len >= prefix.len && str_ieq(str_make(name.p, prefix.len), prefix);
-	return own && !(from_sidecar && str_ieq(name, str_of(F_ERROR)));
+	return is_own(name) && !(from_sidecar && str_ieq(name, names[F_ERROR]));
 }
 
 void hop_strip(struct message *m)
 {
-	message_del_prefix(m, "x-weft-");
+	message_drop_prefix(m, PREFIX);
 }
 
-static bool add(struct message *m, const char *name, const char *value)
+static bool add(struct message *m, enum hop_field f, struct str value)
 {
-	return message_add(m, str_of(name), str_of(value), true);
+	return message_add(m, names[f], value, true);
 }
 
 /* HTTP/2 wants an authority; HTTP/1.0 may have none, HTTP/1.1 an empty one. */
@@ -205,91 +217,104 @@ static bool encode_target(struct message *m)
 {
 	if (m->request && m->authority.len == 0) {
 		m->authority = str_of(NO_AUTHORITY);
-		return add(m, F_TARGET, "none");
+		return add(m, F_TARGET, STR("none"));
 	}
-	return !m->absolute_form || add(m, F_TARGET, "absolute");
+	return !m->absolute_form || add(m, F_TARGET, STR("absolute"));
 }
 
 /* Who asked in HTTP/2 is served in HTTP/2 where the application lets one choose. */
 static bool encode_version(struct message *m)
 {
 	if (m->version == HTTP_1_0)
-		return add(m, F_VERSION, "1.0");
-	return m->version != HTTP_2 || !m->request || add(m, F_VERSION, "2");
+		return add(m, F_VERSION, STR("1.0"));
+	return m->version != HTTP_2 || !m->request || add(m, F_VERSION, STR("2"));
 }
 
 static bool encode_upgrade(struct message *m)
 {
-	return m->request || m->protocol.len == 0 || message_add(m, str_of(F_UPGRADE), m->protocol, true);
+	return m->request || m->protocol.len == 0 || message_add(m, names[F_UPGRADE], m->protocol, true);
 }
 
 bool hop_encode(struct message *m)
 {
 	return encode_case(m) && encode_upgrade(m) && encode_reason(m) && encode_version(m) &&
-	       (m->framing != FRAMING_CLOSE || add(m, F_FRAMING, "close")) && (!m->close || add(m, F_CLOSE, "1")) &&
-	       encode_target(m);
+	       (m->framing != FRAMING_CLOSE || add(m, F_FRAMING, STR("close"))) &&
+	       (!m->close || add(m, F_CLOSE, STR("1"))) && encode_target(m);
 }
 
-static bool has(const struct message *m, const char *name, const char *value)
+/* Takes all hop fields out; *said has the first of each, p NULL where there was none. One look at each field. */
+static void gather(struct message *m, struct str said[static F_COUNT])
 {
-	const struct field *f = message_get(m, name);
-	return f != NULL && str_is(f->value, value);
+	struct fields *f = &m->fields;
+	size_t kept = 0;
+	memset(said, 0, F_COUNT * sizeof(*said));
+	for (size_t i = 0; i < f->len; i++) {
+		if (!is_own(f->v[i].name)) {
+			f->v[kept++] = f->v[i];
+			continue;
+		}
+		for (size_t k = 0; k < F_COUNT; k++)
+			if (said[k].p == NULL && str_ieq(f->v[i].name, names[k]))
+				said[k] = f->v[i].value.p != NULL ? f->v[i].value : STR("");
+	}
+	f->len = kept;
 }
 
 /* What the framing of a tunnel has hidden. */
-static bool decode_declined(struct message *m)
+static bool decode_declined(struct message *m, struct str said)
 {
-	const struct field *f = message_get(m, F_DECLINED);
-	if (m->request || f == NULL || m->framing != FRAMING_TUNNEL)
+	if (m->request || said.p == NULL || m->framing != FRAMING_TUNNEL)
 		return true;
 	m->framing = http_status_has_body(m->status) ? FRAMING_CHUNKED : FRAMING_NONE;
-	if (str_is(f->value, "-"))
+	if (str_is(said, "-"))
 		return true;
 	m->has_length = true;
 	if (m->framing != FRAMING_NONE)
 		m->framing = FRAMING_LENGTH;
-	return str_to_u64(f->value, INT64_MAX, &m->content_length);
+	return str_to_u64(said, INT64_MAX, &m->content_length);
+}
+
+static void decode_request(struct message *m, const struct str said[static F_COUNT])
+{
+	/* An upgrade of HTTP/1.1: extended CONNECT was only how it travelled. */
+	if (m->version != HTTP_2 && m->protocol.len > 0)
+		m->method = STR("GET");
+	m->absolute_form = str_is(said[F_TARGET], "absolute");
+	if (str_is(said[F_TARGET], "none"))
+		m->authority = STR("");
+}
+
+static bool decode_response(struct message *m, const struct str said[static F_COUNT])
+{
+	if (said[F_UPGRADE].p != NULL)
+		m->protocol = said[F_UPGRADE];
+	if (m->framing == FRAMING_CHUNKED && str_is(said[F_FRAMING], "close"))
+		m->framing = FRAMING_CLOSE;
+	m->reason = str_of(http_reason_phrase(m->status));
+	return said[F_REASON].p == NULL || decode_reason(m, said[F_REASON]);
 }
 
 bool hop_decode(struct message *m, bool *ret_unprocessed)
 {
-	const struct field *f;
-	struct str error = {NULL, 0}, casing = {NULL, 0};
-	if ((f = message_get(m, F_CASE)) != NULL)
-		casing = f->value;
-	if (!m->request && (f = message_get(m, F_ERROR)) != NULL)
-		error = f->value;
-	m->version = has(m, F_VERSION, "1.0") ? HTTP_1_0 : has(m, F_VERSION, "2") ? HTTP_2 : HTTP_1_1;
-	m->close = has(m, F_CLOSE, "1");
-	/* An upgrade of HTTP/1.1: extended CONNECT was only how it travelled. */
-	if (m->request && m->version != HTTP_2 && m->protocol.len > 0)
-		m->method = STR("GET");
-	m->absolute_form = m->request && has(m, F_TARGET, "absolute");
-	if (m->request && has(m, F_TARGET, "none"))
-		m->authority = STR("");
-	if (!decode_declined(m))
-		return false;
-	if (!m->request && (f = message_get(m, F_UPGRADE)) != NULL)
-		m->protocol = f->value;
-	if (!m->request && m->framing == FRAMING_CHUNKED && has(m, F_FRAMING, "close"))
-		m->framing = FRAMING_CLOSE;
+	struct str said[F_COUNT];
+	gather(m, said);
+	m->version = str_is(said[F_VERSION], "1.0") ? HTTP_1_0 : str_is(said[F_VERSION], "2") ? HTTP_2 : HTTP_1_1;
+	m->close = str_is(said[F_CLOSE], "1");
 	if (ret_unprocessed != NULL)
-		*ret_unprocessed = has(m, F_UNPROCESSED, "1");
-	if (!m->request) {
-		m->reason = str_of(http_reason_phrase(m->status));
-		if ((f = message_get(m, F_REASON)) != NULL && !decode_reason(m, f->value))
-			return false;
-	}
-	hop_strip(m);
-	if (casing.len > 0 && !decode_case(m, casing))
+		*ret_unprocessed = str_is(said[F_UNPROCESSED], "1");
+	if (m->request)
+		decode_request(m, said);
+	else if (!decode_declined(m, said[F_DECLINED]) || !decode_response(m, said))
 		return false;
-	return error.len == 0 || message_add(m, str_of(F_ERROR), error, true);
+	if (said[F_CASE].len > 0 && !decode_case(m, said[F_CASE]))
+		return false;
+	return m->request || said[F_ERROR].len == 0 || message_add(m, names[F_ERROR], said[F_ERROR], true);
 }
 
 bool hop_add_error(struct message *m, const char *hop, enum reason cause, const char *policy)
 {
 	struct str v = arena_printf(m->arena, "%s;%s;%s", hop, reason_row(cause)->label, policy);
-	return v.p != NULL && message_add(m, str_of(F_ERROR), v, true);
+	return v.p != NULL && message_add(m, names[F_ERROR], v, true);
 }
 
 bool hop_add_declined(struct message *m)
@@ -297,12 +322,12 @@ bool hop_add_declined(struct message *m)
 	struct str length = STR("-");
 	if (m->has_length || m->framing == FRAMING_NONE)
 		length = arena_printf(m->arena, "%llu", (unsigned long long)(m->has_length ? m->content_length : 0));
-	return length.p != NULL && message_add(m, str_of(F_DECLINED), length, true);
+	return length.p != NULL && message_add(m, names[F_DECLINED], length, true);
 }
 
 enum reason hop_cause(const struct message *m)
 {
-	const struct field *f = message_get(m, F_ERROR);
+	const struct field *f = message_find(m, names[F_ERROR]);
 	struct str hop, cause, policy;
 	char label[32];
 	enum reason r;
@@ -319,5 +344,5 @@ enum reason hop_cause(const struct message *m)
 
 bool hop_add_unprocessed(struct message *m)
 {
-	return add(m, F_UNPROCESSED, "1");
+	return add(m, F_UNPROCESSED, STR("1"));
 }

@@ -9,7 +9,7 @@
 #include "lib/mem.h"
 
 #define UPSTREAM_MAGIC 0x75707374
-#define KEY_TEXT_MAX   (ADDR_TEXT_MAX + SPIFFE_ID_MAX + 16)
+#define KEY_MAX        (1 + ADDR_KEY_LEN + SPIFFE_ID_MAX)
 
 struct pool {
 	struct pool_cfg cfg;
@@ -35,7 +35,7 @@ struct pool_key {
 	struct task task; /* serve() */
 	uint64_t used_ms;
 	uint64_t single_until_ms; /* HTTP/1: see good_for() */
-	char text[];
+	char key[];               /* hop, address, identity */
 };
 
 /* One connection: dialling until it has a session, then serving streams until it drains or fails. Freed after the turn. */
@@ -405,14 +405,17 @@ static void serve(struct task *t)
 
 static struct pool_key *key_of(struct pool *p, const struct endpoint *ep, enum hop hop, const char *service)
 {
-	char addr[ADDR_TEXT_MAX], text[KEY_TEXT_MAX];
-	int n = snprintf(text, sizeof(text), "%s|%s|%s", hop_name(hop), addr_text(&ep->addr, addr),
-			 hop == HOP_MESH ? ep->identity : "");
-	MUST(n > 0 && (size_t)n < sizeof(text));
-	struct map_node *found = map_get(&p->keys, str_make(text, (size_t)n));
+	char key[KEY_MAX];
+	struct str identity = str_of(hop == HOP_MESH ? ep->identity : "");
+	size_t n = 1 + ADDR_KEY_LEN + identity.len;
+	MUST(n <= sizeof(key));
+	key[0] = (char)hop;
+	addr_key(&ep->addr, key + 1);
+	memcpy(key + 1 + ADDR_KEY_LEN, identity.p, identity.len);
+	struct map_node *found = map_get(&p->keys, str_make(key, n));
 	if (found != NULL)
 		return CONTAINER_OF(found, struct pool_key, node);
-	struct pool_key *k = mem_zalloc(sizeof(*k) + (size_t)n + 1);
+	struct pool_key *k = mem_zalloc(sizeof(*k) + n);
 	k->pool = p;
 	k->hop = hop;
 	k->addr = ep->addr;
@@ -421,8 +424,8 @@ static struct pool_key *key_of(struct pool *p, const struct endpoint *ep, enum h
 	list_init(&k->conns);
 	list_init(&k->waiters);
 	task_init(&k->task, serve);
-	memcpy(k->text, text, (size_t)n);
-	map_put(&p->keys, &k->node, str_make(k->text, (size_t)n));
+	memcpy(k->key, key, n);
+	map_put(&p->keys, &k->node, str_make(k->key, n));
 	return k;
 }
 

@@ -174,8 +174,9 @@ static bool forward_client(struct request *r)
 		if (list.p == NULL)
 			return false;
 	}
-	list = arena_printf(&r->arena, STR_FMT "%s%s", STR_ARG(list), list.len > 0 ? ", " : "",
-			    ip_text(&r->subject.from->ip, ip));
+	ip_text(&r->subject.from->ip, ip);
+	list = list.len == 0 ? arena_str(&r->arena, str_of(ip))
+			     : arena_printf(&r->arena, STR_FMT ", %s", STR_ARG(list), ip);
 	if (list.p == NULL)
 		return false;
 	message_del(r->head, name);

@@ -6,41 +6,39 @@
 
 #include "lib/mem.h"
 
-#include <stdio.h>
-
 /* Never part of a message: the codec's own business, or meaningless on the other side of a hop. */
-static const char *const connection_fields[] = {
-    "connection", "keep-alive",     "proxy-connection", "transfer-encoding",
-    "upgrade",    "http2-settings", "content-length",   "host",
+static const struct str connection_fields[] = {
+    STR("connection"), STR("keep-alive"),     STR("proxy-connection"), STR("transfer-encoding"),
+    STR("upgrade"),    STR("http2-settings"), STR("content-length"),   STR("host"),
 };
 /* Must not arrive in trailers (RFC 9110 6.5.1): framing, routing, credentials, content description. Dropped. */
-static const char *const not_in_trailers[] = {
-    "connection",
-    "keep-alive",
-    "proxy-connection",
-    "transfer-encoding",
-    "upgrade",
-    "http2-settings",
-    "content-length",
-    "host",
-    "te",
-    "trailer",
-    "expect",
-    "authorization",
-    "proxy-authorization",
-    "cookie",
-    "set-cookie",
-    "content-encoding",
-    "content-range",
-    "max-forwards",
-    "range",
-    "cache-control",
+static const struct str not_in_trailers[] = {
+    STR("connection"),
+    STR("keep-alive"),
+    STR("proxy-connection"),
+    STR("transfer-encoding"),
+    STR("upgrade"),
+    STR("http2-settings"),
+    STR("content-length"),
+    STR("host"),
+    STR("te"),
+    STR("trailer"),
+    STR("expect"),
+    STR("authorization"),
+    STR("proxy-authorization"),
+    STR("cookie"),
+    STR("set-cookie"),
+    STR("content-encoding"),
+    STR("content-range"),
+    STR("max-forwards"),
+    STR("range"),
+    STR("cache-control"),
 };
 
-static bool one_of(struct str name, const char *const *table, size_t n)
+static bool one_of(struct str name, const struct str *table, size_t n)
 {
 	for (size_t i = 0; i < n; i++)
-		if (str_ieq(name, str_of(table[i])))
+		if (str_ieq(name, table[i]))
 			return true;
 	return false;
 }
@@ -390,8 +388,7 @@ static void nv_response(struct h2_nv *nv, const struct message *m)
 {
 	MUST(m->status >= 100 && m->status <= 999);
 	/* HTTP/2 has no 101: what it opens is opened by a 200 (RFC 8441 5). */
-	snprintf(nv->status, sizeof(nv->status), "%u", m->status == 101 ? 200 : m->status % 1000u);
-	nv_put(nv, STR(":status"), str_make(nv->status, 3));
+	nv_put(nv, STR(":status"), str_from_u64(m->status == 101 ? 200 : m->status, nv->status));
 }
 
 static bool has_length(const struct message *m)
@@ -410,10 +407,8 @@ void h2_nv_message(struct h2_nv *nv, const struct message *m)
 		nv_request(nv, m);
 	else
 		nv_response(nv, m);
-	if (has_length(m)) {
-		int n = snprintf(nv->number, sizeof(nv->number), "%llu", (unsigned long long)m->content_length);
-		nv_put(nv, STR("content-length"), str_make(nv->number, (size_t)n));
-	}
+	if (has_length(m))
+		nv_put(nv, STR("content-length"), str_from_u64(m->content_length, nv->number));
 	for (size_t i = 0; i < m->fields.len; i++) {
 		const struct field *f = &m->fields.v[i];
 		if (one_of(f->name, connection_fields, ARRAY_LEN(connection_fields)))

@@ -38,8 +38,8 @@ struct h2_nv {
 	nghttp2_nv *v;
 	size_t n, cap;
 	nghttp2_nv few[64];
-	char number[24]; /* content-length */
-	char status[4];
+	char number[STR_U64_MAX]; /* content-length */
+	char status[STR_U64_MAX];
 };
 /* A tunnel in HTTP/2's terms: CONNECT, or an Upgrade of HTTP/1.1. */
 bool h2_is_connect(const struct message *m);

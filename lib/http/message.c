@@ -43,18 +43,16 @@ bool message_add(struct message *m, struct str name, struct str value, bool borr
 	return fields_add(&m->fields, m->arena, name, value, borrow);
 }
 
-const struct field *message_get(const struct message *m, const char *name)
+const struct field *message_find(const struct message *m, struct str want)
 {
-	struct str want = str_of(name);
 	for (size_t i = 0; i < m->fields.len; i++)
 		if (str_ieq(m->fields.v[i].name, want))
 			return &m->fields.v[i];
 	return NULL;
 }
 
-void message_del(struct message *m, const char *name)
+void message_drop(struct message *m, struct str want)
 {
-	struct str want = str_of(name);
 	size_t kept = 0;
 	for (size_t i = 0; i < m->fields.len; i++)
 		if (!str_ieq(m->fields.v[i].name, want))
@@ -62,9 +60,8 @@ void message_del(struct message *m, const char *name)
 	m->fields.len = kept;
 }
 
-void message_del_prefix(struct message *m, const char *prefix)
+void message_drop_prefix(struct message *m, struct str want)
 {
-	struct str want = str_of(prefix);
 	size_t kept = 0;
 	for (size_t i = 0; i < m->fields.len; i++) {
 		struct str name = m->fields.v[i].name;

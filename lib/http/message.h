@@ -58,9 +58,18 @@ struct message {
 void message_init(struct message *m, struct arena *a, bool request);
 /* False when the arena's cap would be passed. Name and value are copied into the arena unless `borrow`. */
 bool message_add(struct message *m, struct str name, struct str value, bool borrow) MUST_USE;
-const struct field *message_get(const struct message *m, const char *name); /* first with this name */
-void message_del(struct message *m, const char *name);                      /* all with this name */
-void message_del_prefix(struct message *m, const char *prefix);             /* all whose name begins so (x-weft-) */
+const struct field *message_find(const struct message *m, struct str name); /* first with this name */
+void message_drop(struct message *m, struct str name);                      /* all with this name */
+void message_drop_prefix(struct message *m, struct str prefix);             /* all whose name begins so (x-weft-) */
+/* The same with a literal: its length is known when it is compiled. */
+static inline const struct field *message_get(const struct message *m, const char *name)
+{
+	return message_find(m, str_of(name));
+}
+static inline void message_del(struct message *m, const char *name)
+{
+	message_drop(m, str_of(name));
+}
 bool fields_add(struct fields *f, struct arena *a, struct str name, struct str value, bool borrow) MUST_USE;
 bool http_status_has_body(uint16_t status);      /* not 1xx, 204, 304 */
 const char *http_reason_phrase(uint16_t status); /* RFC 9110 15; "" when unknown */

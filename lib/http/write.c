@@ -134,13 +134,10 @@ static void write_connection(struct buf *out, const struct message *m, const str
 
 static void write_framing(struct buf *out, const struct http1_plan *plan)
 {
-	char text[64];
+	char digits[STR_U64_MAX];
 	MUST(!plan->length || !plan->chunked);
-	if (plan->length) {
-		int n =
-		    snprintf(text, sizeof(text), "Content-Length: %llu\r\n", (unsigned long long)plan->content_length);
-		buf_add(out, text, (size_t)n);
-	}
+	if (plan->length)
+		add_field(out, STR("Content-Length"), str_from_u64(plan->content_length, digits));
 	if (plan->chunked)
 		add(out, "Transfer-Encoding: chunked\r\n");
 	if (plan->upgrade.len)

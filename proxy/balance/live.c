@@ -8,8 +8,8 @@
 
 #include <string.h>
 
-#define KEY_HEAD   (sizeof(((struct ip *)0)->b) + 3) /* address, its length, port */
-#define UNKNOWN_US 1e12                              /* more than any answer takes */
+#define KEY_HEAD   ADDR_KEY_LEN
+#define UNKNOWN_US 1e12 /* more than any answer takes */
 
 struct lives {
 	struct loop *loop;
@@ -203,12 +203,7 @@ static size_t key_of(const struct endpoint *ep, char *out, size_t cap)
 {
 	const char *identity = ep->meshed && ep->identity != NULL ? ep->identity : "";
 	size_t n = MIN(strlen(identity), cap - KEY_HEAD);
-	memcpy(out, ep->addr.ip.b, sizeof(ep->addr.ip.b));
-	if (ep->addr.ip.len < sizeof(ep->addr.ip.b))
-		memset(out + ep->addr.ip.len, 0, sizeof(ep->addr.ip.b) - ep->addr.ip.len);
-	out[KEY_HEAD - 3] = (char)ep->addr.ip.len;
-	out[KEY_HEAD - 2] = (char)(ep->addr.port >> 8);
-	out[KEY_HEAD - 1] = (char)ep->addr.port;
+	addr_key(&ep->addr, out);
 	memcpy(out + KEY_HEAD, identity, n);
 	return KEY_HEAD + n;
 }

@@ -383,7 +383,7 @@ START_TEST(deletes_fields_by_name_and_by_prefix_in_any_case)
 	static const char *const names[] = {"X-Weft-A", "keep", "x-weft-b", "Via", "X-WEFT-", "via", "x-wef"};
 	for (size_t i = 0; i < ARRAY_LEN(names); i++)
 		ck_assert(message_add(&m, str_of(names[i]), STR("1"), false));
-	message_del_prefix(&m, "x-weft-");
+	message_drop_prefix(&m, STR("x-weft-"));
 	message_del(&m, "VIA");
 	ck_assert_uint_eq(m.fields.len, 2);
 	ck_assert(str_is(m.fields.v[0].name, "keep") && str_is(m.fields.v[1].name, "x-wef"));

@@ -9,6 +9,7 @@
 #include "lib/http/h2_session.h"
 
 #include "lib/mem.h"
+#include "lib/small.h"
 
 static uint32_t h2_room(const struct http_session *base);
 static size_t h2_send_room(const struct http_stream *base);
@@ -440,6 +441,28 @@ static const struct conn_events conn_events = {
 
 /* --- a new session --- */
 
+static void *ng_malloc(size_t size, void *arg)
+{
+	(void)arg;
+	return small_alloc(size);
+}
+static void ng_free(void *p, void *arg)
+{
+	(void)arg;
+	small_free(p);
+}
+static void *ng_calloc(size_t n, size_t size, void *arg)
+{
+	size_t all;
+	(void)arg;
+	return __builtin_mul_overflow(n, size, &all) ? NULL : small_zalloc(all);
+}
+static void *ng_realloc(void *p, size_t size, void *arg)
+{
+	(void)arg;
+	return small_realloc(p, size);
+}
+
 static nghttp2_session *ng_new(struct h2_session *s)
 {
 	nghttp2_session *ng = NULL;
@@ -454,10 +477,11 @@ static nghttp2_session *ng_new(struct h2_session *s)
 	nghttp2_option_set_max_deflate_dynamic_table_size(opt, 4096);
 	/* h2_guard.c counts resets, with limits for each kind of peer; nghttp2's own (1,000, 33 a second) would end a busy hop. */
 	nghttp2_option_set_stream_reset_rate_limit(opt, UINT32_MAX, UINT32_MAX);
+	nghttp2_mem mem = {NULL, ng_malloc, ng_free, ng_calloc, ng_realloc};
 	if (s->role == HTTP_SERVER)
-		MUST(nghttp2_session_server_new2(&ng, cbs, s, opt) == 0);
+		MUST(nghttp2_session_server_new3(&ng, cbs, s, opt, &mem) == 0);
 	else
-		MUST(nghttp2_session_client_new2(&ng, cbs, s, opt) == 0);
+		MUST(nghttp2_session_client_new3(&ng, cbs, s, opt, &mem) == 0);
 	nghttp2_option_del(opt);
 	nghttp2_session_callbacks_del(cbs);
 	return ng;

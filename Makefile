@@ -63,7 +63,7 @@ programs += $(if $(wildcard bpf/main_capture.c),$(B)/bin/weft-capture)
 
 .DELETE_ON_ERROR:
 .SECONDARY:
-.PHONY: all help deps test unit integ lint format docs e2e-api e2e-h2spec e2e-grpc-go demo bench fuzz fuzz-replay install uninstall clean compile_commands.json
+.PHONY: all help deps test unit integ lint format docs e2e-api e2e-h2spec e2e-grpc-go demo bench chaos soak fuzz fuzz-replay install uninstall clean compile_commands.json
 
 all: $(programs) ## build the four programs into build/plain/bin (SAN=asan, SAN=tsan, DEBUG=1: other variants)
 
@@ -200,6 +200,13 @@ demo: ## two hosts on this machine, a mesh between them, and the proof of what i
 bench: ## CPU and latency per request against bare relays; QUICK=1 within 50 s; result in build/bench.json (root)
 	$(Q)$(MAKE) --no-print-directory -j$(shell nproc) all build/plain/bin/relay
 	$(Q)QUICK=$(QUICK) $(PYTHON) tests/bench/bench.py
+
+chaos: all ## faults under load for MINUTES=5, drawn by SEED= (root); a broken promise says how to repeat its round
+	$(Q)$(PYTHON) tests/chaos/chaos.py --minutes $(or $(MINUTES),5) $(if $(SEED),--seed $(SEED))
+
+soak: all ## 100,000 requests against a fickle server, then two hours of chaos; interrupted, it goes on where it was (root)
+	$(Q)test -s build/soak.state || $(PYTHON) tests/chaos/keepalive.py
+	$(Q)$(PYTHON) tests/chaos/chaos.py --minutes $(or $(MINUTES),120) --state build/soak.state $(if $(SEED),--seed $(SEED))
 
 # From the Go module proxy; not part of `make test`, since that needs no network beyond Debian's packages.
 H2SPEC ?= build/tools/h2spec

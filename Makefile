@@ -201,8 +201,9 @@ bench: ## CPU and latency per request against bare relays; QUICK=1 within 50 s; 
 	$(Q)$(MAKE) --no-print-directory -j$(shell nproc) all build/plain/bin/relay
 	$(Q)QUICK=$(QUICK) $(PYTHON) tests/bench/bench.py
 
-chaos: all ## faults under load for MINUTES=5, drawn by SEED= (root); a broken promise says how to repeat its round
+chaos: all ## faults under load, twice MINUTES=5, the second time with certificates renewed every 2 s; SEED=N repeats (root)
 	$(Q)$(PYTHON) tests/chaos/chaos.py --minutes $(or $(MINUTES),5) $(if $(SEED),--seed $(SEED))
+	$(Q)$(PYTHON) tests/chaos/chaos.py --minutes $(or $(MINUTES),5) --lifetime 4s --only nothing,app_killed,worker_killed $(if $(SEED),--seed $(SEED))
 
 soak: all ## 100,000 requests against a fickle server, then two hours of chaos; interrupted, it goes on where it was (root)
 	$(Q)test -s build/soak.state || $(PYTHON) tests/chaos/keepalive.py

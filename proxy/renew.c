@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* renew.c: the moment of renewal. Timers run on the monotonic clock, which stops while a machine sleeps: the due time is kept
- * on CLOCK_BOOTTIME and looked at again at least every 30 s. */
+ * on CLOCK_BOOTTIME and looked at again at least every 5 s: who slept past it is soon well again. */
 #include "proxy/renew.h"
 
 #include "proxy/uplink.h"
 
 #include <time.h>
 
-#define LOOK_MS          30000
+#define LOOK_MS          5000
 #define BACKOFF_FIRST_MS 1000
 #define BACKOFF_MAX_MS   60000
 #define BACKDATED_S      60 /* issuers date certificates back by this, for clocks that are behind */

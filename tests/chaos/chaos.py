@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Faults under load, one after the other, drawn by a seed, with certificates that live seconds and a configuration that changes all the time.
 
-    chaos.py [--seed N] [--rounds N | --minutes M] [--from N] [--only NAME,...] [--state FILE]
+    chaos.py [--seed N] [--rounds N | --minutes M] [--from N] [--only NAME,...] [--lifetime TIME] [--state FILE]
 
 A round is one fault under load (faults.py); what clients got and what applications ran is compared after each. --state keeps the number of the next round, so
 that a long run that was interrupted goes on where it was. Prints a line a round; exits 1 at the first promise that was broken, with how to repeat the round."""
@@ -77,6 +77,7 @@ def main():
     ap.add_argument("--from", dest="first", type=int, default=0)
     ap.add_argument("--only")
     ap.add_argument("--state")
+    ap.add_argument("--lifetime", default="20s", help="of certificates; they are renewed at half of it, so weftd's own faults must be shorter")
     a = ap.parse_args()
     if a.state and pathlib.Path(a.state).exists():
         a.seed, a.first = map(int, pathlib.Path(a.state).read_text().split())
@@ -86,7 +87,7 @@ def main():
     until = time.monotonic() + a.minutes * 60 if a.minutes else None
     with tempfile.TemporaryDirectory(prefix="weft-chaos-") as tmp, Net() as net:
         os.chmod(tmp, 0o755)
-        world = World(net, tmp)
+        world = World(net, tmp, a.lifetime)
         try:
             world.good_now(20)
             before = settle(world)

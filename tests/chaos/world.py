@@ -121,7 +121,7 @@ class Loop:
 
 
 class World:
-    def __init__(self, net, tmp, lifetime="6s", build=None):
+    def __init__(self, net, tmp, lifetime="20s", build=None):
         self.net = net
         self.mesh = Mesh(net, tmp, build)
         self.weftd_args = ("--certificate-lifetime", lifetime)

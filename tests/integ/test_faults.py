@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Every fault of tests/chaos once, under load, with certificates that live seconds and ten changes of configuration a second. The long form is `make chaos`."""
+"""Every fault of tests/chaos once, under load, with certificates that live 20 s and ten changes of configuration a second. The long form is `make chaos`."""
 
 import os
 import pathlib

@@ -8,6 +8,8 @@ A round is one fault under load (faults.py); what clients got and what applicati
 that a long run that was interrupted goes on where it was. Prints a line a round; exits 1 at the first promise that was broken, with how to repeat the round."""
 
 import argparse
+import contextlib
+import json
 import os
 import pathlib
 import random
@@ -69,6 +71,20 @@ def play(world, seed, rounds, first=0, only=None, until=None, state=None):
             pathlib.Path(state).write_text(f"{seed} {number + 1}\n")
 
 
+def evidence(world):
+    """What everybody has said and counts, in a folder."""
+    keep = pathlib.Path(tempfile.mkdtemp(prefix="weft-chaos-failed-"))
+    (keep / "weftd.log").write_text(world.mesh.weftd.output())
+    for name, app in world.apps.items():
+        (keep / f"{name}-app.log").write_text(f"alive: {app.alive()}\n{app.output()[-20000:]}")
+    for w in (*world.orders, world.web):
+        (keep / f"{w.name}.log").write_text(w.log())
+        with contextlib.suppress(Exception):
+            (keep / f"{w.name}.metrics").write_text(w.status("/metrics")[1])
+            (keep / f"{w.name}.endpoints.json").write_text(json.dumps(w.admin("/endpoints"), indent=1))
+    return keep
+
+
 def main():
     ap = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     ap.add_argument("--seed", type=int, default=int(os.environ.get("SEED") or time.time()))
@@ -95,10 +111,7 @@ def main():
             print(f"descriptors and kB PSS of the caller's worker: {before} before, {settle(world)} after")
         except AssertionError as e:
             print(e, file=sys.stderr)
-            keep = pathlib.Path(tempfile.mkdtemp(prefix="weft-chaos-failed-"))
-            for w in (*world.orders, world.web):
-                (keep / f"{w.name}.log").write_text(w.log())
-            (keep / "weftd.log").write_text(world.mesh.weftd.output())
+            keep = evidence(world)
             print(f"logs: {keep}", file=sys.stderr)
             sys.exit(1)
         finally:

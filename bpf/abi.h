@@ -18,6 +18,8 @@
 #define WEFT_OPT_EXEMPT   1 /* struct weft_opt_exempt: this socket's connect() is not captured */
 #define WEFT_OPT_CLIENT \
 	2 /* struct weft_opt_client: what accept() and getpeername() of the other end of this socket shall show */
+/* getsockopt(fd, WEFT_SOL, WEFT_OPT_STATE) on any socket of the proxy, without a token: struct weft_opt_state. ENOPROTOOPT: detached. */
+#define WEFT_OPT_STATE 3
 
 struct weft_opt_exempt {
 	__u8 token[WEFT_TOKEN_LEN];
@@ -27,6 +29,12 @@ struct weft_opt_client {
 	__u16 family;  /* 2 (AF_INET) or 10 (AF_INET6), as the accepting socket sees it on the wire */
 	__u16 port;    /* network order */
 	__u8 addr[16]; /* first 4 bytes for AF_INET; network order */
+};
+struct weft_opt_state {
+	__u64 deadline_ns; /* CLOCK_BOOTTIME; from then on nothing is captured. 0: none */
+	__u32 meshed;      /* 0: this network namespace has no entry (detached) */
+	__u32
+	    listed; /* the machine's own namespace: only listed ports are captured, and the capture may end while the proxy lives */
 };
 
 /* getsockopt(fd, SOL_IP, SO_ORIGINAL_DST = 80) on an accepted outbound connection gives a struct sockaddr_in, getsockopt(fd,

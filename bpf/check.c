@@ -2,8 +2,8 @@
 /* check.c: see check.h. A check is a function and a row. */
 #include "bpf/check.h"
 
+#include "bpf/host.h"
 #include "bpf/load.h"
-#include "bpf/node.h"
 
 #include <bpf/bpf.h>
 #include <errno.h>
@@ -131,6 +131,63 @@ static void check_addresses(const struct options *o, struct finding *f)
 		    ns.ipv6 ? "" : ", no IPv6");
 }
 
+/* The attach of this namespace, if there is one. */
+static bool find_attach(const struct options *o, const struct netns *ns, struct weft_workload *ret)
+{
+	struct node n;
+	struct maps m;
+	bool found = false;
+
+	if (!node_open(o, false, &n, NULL))
+		return false;
+	if (maps_open(&n, &m, NULL)) {
+		found = bpf_map_lookup_elem(m.fd[MAP_WORKLOADS], &ns->cookie, ret) == 0;
+		maps_close(&m);
+	}
+	close(n.lock);
+	return found;
+}
+
+static void check_host(const struct options *o, struct finding *f)
+{
+	struct weft_workload w;
+	struct netns ns;
+	uint32_t left;
+
+	if (!netns_read(&ns, NULL) || !ns.host) {
+		say(f, GOOD, NULL, "a network namespace of its own: everything is captured");
+		return;
+	}
+	if (!find_attach(o, &ns, &w)) {
+		say(f, WARN,
+		    "list the ports by --ports and --capture-out-ports, and confirm within 60 s (--undo-after): "
+		    "weft-capture confirm",
+		    "the machine's own network namespace (%s): only listed ports are captured, never SSH, and an "
+		    "attach undoes itself unless confirmed",
+		    ns.host);
+		return;
+	}
+	switch (host_state(&w, &left)) {
+	case HOST_UNDO_NONE:
+	case HOST_UNDO_KEPT:
+		say(f, GOOD, NULL,
+		    "the machine's own network namespace (%s): listed ports captured for %s/%s, confirmed", ns.host,
+		    w.ns, w.name);
+		break;
+	case HOST_UNDO_WAITING:
+		say(f, WARN, "keep it: weft-capture confirm",
+		    "the machine's own network namespace (%s): the attach of %s/%s undoes itself in %u s", ns.host,
+		    w.ns, w.name, left);
+		break;
+	case HOST_UNDO_DONE:
+		say(f, WARN, "weft-capture detach, then weft-capture exec and confirm in time",
+		    "the machine's own network namespace (%s): the attach of %s/%s undid itself, nobody had confirmed "
+		    "it",
+		    ns.host, w.ns, w.name);
+		break;
+	}
+}
+
 static bool is_ours(const char *name)
 {
 	return !strncmp(name, "weft_", strlen("weft_"));
@@ -204,9 +261,11 @@ static const struct row {
 	const char *name;
 	void (*run)(const struct options *o, struct finding *f);
 } rows[] = {
-    {"kernel", check_kernel}, {"capabilities", check_capabilities}, {"cgroup2", check_cgroup2},
-    {"bpffs", check_bpffs},   {"loopback", check_loopback},         {"addresses", check_addresses},
-    {"rivals", check_rivals}, {"programs", check_programs},
+    {"kernel", check_kernel},     {"capabilities", check_capabilities},
+    {"cgroup2", check_cgroup2},   {"bpffs", check_bpffs},
+    {"loopback", check_loopback}, {"addresses", check_addresses},
+    {"host", check_host},         {"rivals", check_rivals},
+    {"programs", check_programs},
 };
 
 static const char *const signs[] = {[GOOD] = "√", [WARN] = "‼", [BAD] = "×"};

@@ -21,6 +21,13 @@ static __always_inline bool excluded(const struct weft_workload *w, __u64 cookie
 	return false;
 }
 
+/* Outside the list that the machine's own namespace has: by its port, or by its address where addresses are listed too. */
+static __always_inline bool unlisted(const struct weft_workload *w, __u64 cookie, const __u32 addr[4], __u16 port)
+{
+	return port_unlisted(w, cookie, bpf_ntohs(port), WEFT_PORT_LIST_OUT) ||
+	       ((w->flags & WEFT_HAS_LIST_CIDRS) && !cidr_has(cookie, WEFT_DIR_LIST_OUT, addr));
+}
+
 /* A socket may be dialled again after a failure: what was remembered of the first attempt must not describe the second. */
 static __always_inline bool forget(struct weft_sock *s)
 {
@@ -33,7 +40,7 @@ static __always_inline bool forget(struct weft_sock *s)
 static __always_inline bool divert(struct bpf_sock_addr *ctx, const __u32 addr[4], bool *ret_refuse)
 {
 	__u64 cookie = bpf_get_netns_cookie(ctx);
-	struct weft_workload *w = workload_of(cookie);
+	struct weft_workload *w = workload_row(cookie);
 	struct bpf_sock *sk = ctx->sk;
 	struct weft_sock *s, dialled = {.port = ctx->user_port, .kind = WEFT_KIND_DIALLED};
 	int none = 0;
@@ -45,11 +52,17 @@ static __always_inline bool divert(struct bpf_sock_addr *ctx, const __u32 addr[4
 			count(w, WEFT_COUNT_UDP);
 		return false;
 	}
+	s = sk ? bpf_sk_storage_get(&socks, sk, NULL, 0) : NULL;
+	if (workload_expired(w))
+		return forget(s);
+	if (unlisted(w, cookie, addr, ctx->user_port)) {
+		count(w, WEFT_COUNT_UNLISTED);
+		return forget(s);
+	}
 	if (!sk) {
 		*ret_refuse = true;
 		return false;
 	}
-	s = bpf_sk_storage_get(&socks, sk, NULL, 0);
 	if (s && s->exempt) {
 		count(w, WEFT_COUNT_EXEMPT);
 		return false;

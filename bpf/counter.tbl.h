@@ -10,5 +10,6 @@ COUNTER(CLIENTS, "clients", "application sockets that were told their real clien
 COUNTER(STEERED, "steered", "inbound connections handed to the proxy")
 COUNTER(DROPPED, "dropped", "inbound connections refused because no proxy listens")
 COUNTER(EXCLUDED_IN, "excluded_in", "inbound connections let through by an exclusion")
+COUNTER(UNLISTED, "unlisted", "connections of the machine's own namespace that are not on the list and passed")
 COUNTER(TOKEN_WRONG, "token_wrong", "attempts to mark a socket with a wrong token")
 COUNTER(UDP, "udp", "UDP connects and addressed sends that passed untouched")

@@ -1,10 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* exec.c: see exec.h. The steps below, in order, are the whole of it. One of them, `mesh`, decides: killed before it, the namespace is as
- * it was; killed after it, nothing passes, inbound or outbound, until a proxy serves. So no step may be moved over it lightly. */
+ * it was; killed after it, nothing passes, inbound or outbound, until a proxy serves (in the machine's own: nothing that is listed, and until
+ * the deadline). So no step may be moved over it lightly. */
 #include "bpf/exec.h"
 
 #include "bpf/drop.h"
 #include "bpf/gone.h"
+#include "bpf/host.h"
+#include "bpf/list.h"
 #include "bpf/listeners.h"
 #include "bpf/load.h"
 #include "bpf/workload.h"
@@ -31,6 +34,7 @@ struct job {
 	struct handed handed;
 	int cgroup; /* folder of the proxy's cgroup */
 	uint8_t token[WEFT_TOKEN_LEN];
+	uint64_t deadline_ns; /* of an attach to the machine's own namespace; 0: none */
 	char state_dir[NODE_PATH_MAX], run_dir[NODE_PATH_MAX]; /* of this instance */
 };
 
@@ -42,11 +46,8 @@ static bool step_describe(struct job *j, struct err *err)
 		return err_set(err, ERR_INVALID, "--token-file and --join-token-file are the same; give one");
 	if (!spec_read(j->o, &j->spec, err) || !netns_read(&j->netns, err))
 		return false;
-	if (j->netns.host)
-		return err_set(err, ERR_UNSUPPORTED,
-			       "this is the machine's own network namespace: everything on it, remote logins too, "
-			       "would be captured; "
-			       "run the workload and its proxy in a namespace of their own");
+	if (!list_check(&j->spec, j->netns.host, err))
+		return false;
 	return j->netns.loopback ||
 	       err_set(err, ERR_UNSUPPORTED,
 		       "loopback is down in this network namespace; bring it up: ip link set lo up");
@@ -133,13 +134,17 @@ static bool step_token(struct job *j, struct err *err)
 {
 	if (getrandom(j->token, sizeof(j->token), 0) != sizeof(j->token))
 		return err_errno(err, "getrandom");
-	return workload_describe(&j->maps, &j->netns, &j->spec, j->token, err) &&
+	return host_deadline(&j->maps, &j->netns, &j->spec, &j->deadline_ns, err) &&
+	       workload_describe(&j->maps, &j->netns, &j->spec, j->token, err) &&
 	       listeners_memfd(&j->handed, "token", j->token, sizeof(j->token), err);
 }
 
 static bool step_mesh(struct job *j, struct err *err)
 {
-	return workload_mesh(&j->maps, &j->netns, &j->spec, err);
+	if (!workload_mesh(&j->maps, &j->netns, &j->spec, list_sum(&j->spec), j->deadline_ns, err))
+		return false;
+	host_say(&j->netns, &j->spec, j->deadline_ns);
+	return true;
 }
 
 /* "a-b" + "c" and "a" + "b-c" have the same folder. The first to come owns it: another's identity must not be found there. */
@@ -266,7 +271,7 @@ static const struct step {
     {"load", step_load},               /* programs and maps in the kernel                                */
     {"attach", step_attach},           /* they run, and pass this namespace since no row says otherwise  */
     {"token", step_token},             /* exclusions and token, not yet in force                         */
-    {"mesh", step_mesh},               /* the row: from here on everything is refused                    */
+    {"mesh", step_mesh},               /* the row: from here on everything (on a host: listed) is refused */
     {"dirs", step_dirs},               /* state and admin socket                                         */
     {"listen", step_listen},           /* connections queue for the proxy                                */
     {"environment", step_environment}, /* names of what is handed over                                   */

@@ -6,14 +6,10 @@
 #include "bpf/node.h"
 #include "bpf/workload.h"
 
-/* Rows, links and pins of one namespace; its connections are plain from then on, those that the proxy carries go on. */
-bool gone_detach(const struct node *n, const struct maps *m, uint64_t cookie, struct err *err);
-/* Every workload, and then the shared programs and maps. */
-bool gone_detach_all(const struct node *n, struct err *err);
-/* Leftovers of namespaces that have ended. Says nothing: what cannot be removed now is tried the next time. */
+/* Leftovers of namespaces that have ended, and of an exec or detach that was killed. Takes the node's lock for granted. Says nothing: what cannot be removed now is tried the next time. */
 void gone_collect(const struct node *n);
 
-/* `weft-capture detach`: by --name, --all, or the namespace that it runs in. `err` must not be NULL. */
+/* `weft-capture detach`: by --name, --all, or the namespace that it runs in; prints what was removed. `err` must not be NULL. */
 bool gone_run(const struct options *o, struct err *err);
 
 #endif

@@ -85,7 +85,7 @@ int weft_handover(struct bpf_sock_ops *ops)
 	if (ops->family != AF_INET && ops->family != AF_INET6)
 		return ALLOW;
 	key.cookie = bpf_get_netns_cookie(ops);
-	w = workload_of(key.cookie);
+	w = workload_row(key.cookie); /* what was diverted before a deadline arrives after it */
 	if (!w)
 		return ALLOW;
 	if (op == BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB) {

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* main_capture.c: weft-capture, the only program of Weft that holds privileges. Commands are rows. */
 #include "bpf/check.h"
+#include "bpf/confirm.h"
 #include "bpf/exec.h"
 #include "bpf/gone.h"
 #include "bpf/options.h"
@@ -16,9 +17,11 @@ static const struct command {
 	char letter;
 	bool (*run)(const struct options *o, struct err *err);
 } commands[] = {
-    {"exec", "[options] -- weft-proxy [...]", "mesh this network namespace and become the proxy", 'E', exec_run},
+    {"exec", "[options] -- weft-proxy [...]",
+     "mesh this network namespace (the machine's own: listed ports) and become the proxy", 'E', exec_run},
     {"status", "[options]", "workloads, counters and programs of this machine", 'S', status_run},
     {"check", "[options]", "whether capture works here, and what would undermine it", 'C', check_run},
+    {"confirm", "[options]", "an attach to the machine's own network namespace stays", 'F', confirm_run},
     {"detach", "[options]", "take a workload (default: this network namespace) out of the mesh", 'D', gone_run},
 };
 
@@ -27,7 +30,12 @@ static void usage(FILE *to)
 	fprintf(to, "weft-capture: takes a workload's traffic over in the kernel for its proxy\n\n");
 	for (size_t i = 0; i < ARRAY_LEN(commands); i++)
 		fprintf(to, "  weft-capture %-7s %-30s %s\n", commands[i].name, commands[i].args, commands[i].text);
-	fprintf(to, "  weft-capture version\n\nOptions of a command: weft-capture COMMAND --help\n");
+	fprintf(to, "  weft-capture version\n\n"
+		    "In the machine's own network namespace only the ports of --ports and --capture-out-ports are "
+		    "captured, never SSH, and\n"
+		    "an attach that is not confirmed within 60 s (--undo-after) undoes itself: weft-capture confirm "
+		    "--name NAME.\n\n"
+		    "Options of a command: weft-capture COMMAND --help\n");
 }
 
 static int run(const struct command *c, char **argv)

@@ -135,10 +135,16 @@ static __always_inline bool workload_expired(const struct weft_workload *w)
 	return w->deadline_ns && bpf_ktime_get_boot_ns() >= w->deadline_ns;
 }
 
-/* The workload of a network namespace, while it is captured. */
+/* The workload of a network namespace, captured or expired: for connections that were captured before it expired. */
+static __always_inline struct weft_workload *workload_row(__u64 cookie)
+{
+	return bpf_map_lookup_elem(&workloads, &cookie);
+}
+
+/* The same, while it is captured: for what begins now. */
 static __always_inline struct weft_workload *workload_of(__u64 cookie)
 {
-	struct weft_workload *w = bpf_map_lookup_elem(&workloads, &cookie);
+	struct weft_workload *w = workload_row(cookie);
 
 	return w && !workload_expired(w) ? w : NULL;
 }
@@ -152,6 +158,12 @@ static __always_inline bool port_has(const struct weft_workload *w, __u64 cookie
 		return false;
 	bits = bpf_map_lookup_elem(&ports, &key);
 	return bits && (*bits & bit);
+}
+
+/* Whether the list of the machine's own namespace leaves this port out. Without a list nothing is left out. */
+static __always_inline bool port_unlisted(const struct weft_workload *w, __u64 cookie, __u16 port, __u32 bit)
+{
+	return (w->flags & WEFT_LISTED) && (port == WEFT_PORT_NEVER || !port_has(w, cookie, port, bit));
 }
 
 static __always_inline bool cidr_has(__u64 cookie, __u32 dir, const __u32 addr[4])

@@ -48,7 +48,7 @@ static __always_inline struct weft_workload *hides_loopback(struct bpf_sock_addr
 	if (!addr_is_loopback(own))
 		return NULL;
 	s = remembered(ctx);
-	return s && s->kind == WEFT_KIND_DIALLED ? workload_of(bpf_get_netns_cookie(ctx)) : NULL;
+	return s && s->kind == WEFT_KIND_DIALLED ? workload_row(bpf_get_netns_cookie(ctx)) : NULL;
 }
 
 SEC("cgroup/getsockname4")

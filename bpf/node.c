@@ -307,6 +307,40 @@ static bool loopback_is_up(void)
 	return up;
 }
 
+/* An init as process 1, in this very namespace: a machine, or a container that is one, with logins of its own. Process 1 of an application's
+ * container is that application, and its namespace a workload's. */
+static bool init_lives_here(uint32_t ino)
+{
+	static const char *const inits[] = {"init", "systemd", "openrc-init", "runit", "s6-svscan", "dinit"};
+	char name[32] = "";
+	struct stat st;
+	FILE *f;
+
+	if (stat("/proc/1/ns/net", &st) || (uint32_t)st.st_ino != ino)
+		return false; /* also where it may not be looked at */
+	f = fopen("/proc/1/comm", "re");
+	if (f) {
+		if (!fgets(name, sizeof(name), f))
+			name[0] = '\0';
+		fclose(f);
+	}
+	name[strcspn(name, "\n")] = '\0';
+	for (size_t i = 0; i < ARRAY_LEN(inits); i++) {
+		if (!strcmp(name, inits[i]))
+			return true;
+	}
+	return false;
+}
+
+static const char *why_host(uint32_t ino)
+{
+	if (access("/proc/sys/net/core/netdev_max_backlog", F_OK) == 0) /* shown in the first namespace only */
+		return "the kernel's first one";
+	if (access("/proc/sys/net/core/somaxconn", F_OK)) /* shown in each */
+		return "or it may be: /proc/sys/net is not to be seen";
+	return init_lives_here(ino) ? "process 1 is an init and lives in it" : NULL;
+}
+
 bool netns_read(struct netns *ret, struct err *err)
 {
 	socklen_t len = sizeof(ret->cookie);
@@ -326,6 +360,6 @@ bool netns_read(struct netns *ret, struct err *err)
 	own_addresses(ret);
 	ret->ipv6 = can_bind_v6_loopback();
 	ret->loopback = loopback_is_up();
-	ret->host = access("/proc/sys/net/core/netdev_max_backlog", F_OK) == 0; /* shown in the first namespace only */
+	ret->host = why_host(ret->ino);
 	return true;
 }

@@ -24,7 +24,9 @@ struct netns {
 	struct ip addr4, addr6; /* own addresses outside loopback and link-local; len 0: none */
 	bool ipv6;              /* ::1 can be bound */
 	bool loopback;          /* lo is up: without it no captured connection arrives */
-	bool host;              /* the machine's own namespace, where remote logins live */
+	/* The machine's own namespace, where remote logins live: why it is taken for that, or NULL. It is the kernel's first one, the one
+	 * of an init process that is process 1 here (a system container), or one of which that cannot be told. */
+	const char *host;
 };
 
 /* `make`: mounts bpffs and makes the pin folder when missing, and takes the lock (one weft-capture changes a node at a time; freed when

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* option.tbl.h: every option of weft-capture. OPTION(ID, name, argument or NULL, commands, text). Each is also WEFT_<NAME>, which the
- * option overrides. Commands: E exec, S status, C check, D detach. */
-OPTION(NAME, "name", "NAME", "ED", "name of the workload; a DNS label, its own on this machine")
-OPTION(NAMESPACE, "namespace", "NS", "ED", "mesh namespace of the workload (default: default)")
+ * option overrides. Commands: E exec, S status, C check, F confirm, D detach. */
+OPTION(NAME, "name", "NAME", "EDF", "name of the workload; a DNS label, its own on this machine")
+OPTION(NAMESPACE, "namespace", "NS", "EDF", "mesh namespace of the workload (default: default)")
 OPTION(LABELS, "labels", "K=V,...", "E", "labels to register, within what the join token allows")
-OPTION(PORTS, "ports", "PORT[/PROTO],...", "E", "ports that the workload serves; none: outbound only")
+OPTION(PORTS, "ports", "PORT[/PROTO],...", "E", "ports that the workload serves; none: outbound only. In the machine's own namespace only these are captured inbound")
 OPTION(TOKEN_FILE, "token-file", "FILE", "E", "join token, read before privileges are dropped")
 OPTION(JOIN_TOKEN_FILE, "join-token-file", "FILE", "E", "the same")
 OPTION(CONTROL, "control", "HOST:PORT,...", "E", "the control plane; never captured")
@@ -12,9 +12,12 @@ OPTION(EXCLUDE_IN_PORTS, "exclude-in-ports", "PORT[-PORT],...", "E", "local port
 OPTION(EXCLUDE_OUT_PORTS, "exclude-out-ports", "PORT[-PORT],...", "E", "destination ports that are dialled directly")
 OPTION(EXCLUDE_IN_CIDRS, "exclude-in-cidrs", "CIDR,...", "E", "clients that stay outside the mesh")
 OPTION(EXCLUDE_OUT_CIDRS, "exclude-out-cidrs", "CIDR,...", "E", "destinations that are dialled directly")
+OPTION(CAPTURE_OUT_PORTS, "capture-out-ports", "PORT[-PORT],...", "E", "in the machine's own namespace, and only there: destination ports that are captured")
+OPTION(CAPTURE_OUT_CIDRS, "capture-out-cidrs", "CIDR,...", "E", "the same, narrowed to these destinations")
+OPTION(UNDO_AFTER, "undo-after", "SECONDS", "E", "in the machine's own namespace: when an attach that nobody confirms undoes itself (5 to 3600, default: 60)")
 OPTION(STATE_DIR, "state-dir", "DIR", "E", "parent of the proxy's state (default: /var/lib/weft/proxy)")
 OPTION(RUN_DIR, "run-dir", "DIR", "E", "parent of the proxy's admin socket (default: /run/weft)")
-OPTION(PIN_DIR, "pin-dir", "DIR", "ESCD", "folder in bpffs that holds maps and links (default: /sys/fs/bpf/weft)")
-OPTION(CGROUP, "cgroup", "PATH", "ESCD", "cgroup2 folder for the proxies, below the root (default: weft)")
+OPTION(PIN_DIR, "pin-dir", "DIR", "ESCDF", "folder in bpffs that holds maps and links (default: /sys/fs/bpf/weft)")
+OPTION(CGROUP, "cgroup", "PATH", "ESCDF", "cgroup2 folder for the proxies, below the root (default: weft)")
 OPTION(OUTPUT, "output", "table|json", "SC", "form of the answer (-o)")
-OPTION(ALL, "all", NULL, "D", "detach every workload and the shared programs")
+OPTION(ALL, "all", NULL, "DF", "every workload of this machine; detach: and the shared programs and maps")

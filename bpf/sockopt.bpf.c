@@ -76,6 +76,24 @@ static __always_inline int no_original(void)
 	return REFUSE;
 }
 
+/* Nothing here is a secret of the workload: its own proxy asks. */
+static __always_inline int tell_state(struct bpf_sockopt *ctx)
+{
+	struct weft_workload *w = workload_row(bpf_get_netns_cookie(ctx));
+	struct weft_opt_state *state = ctx->optval;
+	void *end = ctx->optval_end;
+
+	if ((void *)(state + 1) > end)
+		return ALLOW; /* the kernel's own answer: ENOPROTOOPT */
+	state->deadline_ns = w ? w->deadline_ns : 0;
+	state->meshed = w != NULL;
+	state->listed = w && (w->flags & WEFT_LISTED);
+	ctx->optlen = sizeof(*state);
+	barrier(); /* one store to both fields at once is refused */
+	ctx->retval = 0;
+	return ALLOW;
+}
+
 SEC("cgroup/getsockopt")
 int weft_getsockopt(struct bpf_sockopt *ctx)
 {
@@ -83,6 +101,8 @@ int weft_getsockopt(struct bpf_sockopt *ctx)
 	__u8 *v = ctx->optval, *end = ctx->optval_end;
 	bool v4 = ctx->level == SOL_IP;
 
+	if (ctx->level == WEFT_SOL && ctx->optname == WEFT_OPT_STATE)
+		return tell_state(ctx);
 	if (ctx->optname != WEFT_SO_ORIGINAL_DST || (ctx->level != SOL_IP && ctx->level != SOL_IPV6))
 		return ALLOW;
 	s = ctx->sk ? bpf_sk_storage_get(&socks, ctx->sk, NULL, 0) : NULL;

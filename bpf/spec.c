@@ -132,12 +132,27 @@ static bool control_item(struct spec *s, struct str item, uint32_t unused, struc
 	return true;
 }
 
+static bool undo_after(const struct options *o, struct spec *ret, struct err *err)
+{
+	const char *text = o->v[OPT_UNDO_AFTER];
+	uint64_t s = 0;
+
+	if (text && (!str_to_u64(str_of(text), SPEC_UNDO_MAX, &s) || s < SPEC_UNDO_MIN))
+		return err_set(err, ERR_INVALID, "--undo-after: %s is not a number of seconds (%d to %d)", text,
+			       SPEC_UNDO_MIN, SPEC_UNDO_MAX);
+	ret->undo_s = (uint32_t)s;
+	return true;
+}
+
 bool spec_read(const struct options *o, struct spec *ret, struct err *err)
 {
-	return spec_identify(o, ret, err) && each(o, OPT_PORTS, "ports", port_item, WEFT_PORT_DECLARED, ret, err) &&
+	return spec_identify(o, ret, err) && undo_after(o, ret, err) &&
+	       each(o, OPT_PORTS, "ports", port_item, WEFT_PORT_DECLARED, ret, err) &&
 	       each(o, OPT_EXCLUDE_IN_PORTS, "exclude-in-ports", port_item, WEFT_PORT_EXCLUDE_IN, ret, err) &&
 	       each(o, OPT_EXCLUDE_OUT_PORTS, "exclude-out-ports", port_item, WEFT_PORT_EXCLUDE_OUT, ret, err) &&
 	       each(o, OPT_EXCLUDE_IN_CIDRS, "exclude-in-cidrs", cidr_item, WEFT_DIR_IN, ret, err) &&
 	       each(o, OPT_EXCLUDE_OUT_CIDRS, "exclude-out-cidrs", cidr_item, WEFT_DIR_OUT, ret, err) &&
+	       each(o, OPT_CAPTURE_OUT_PORTS, "capture-out-ports", port_item, WEFT_PORT_LIST_OUT, ret, err) &&
+	       each(o, OPT_CAPTURE_OUT_CIDRS, "capture-out-cidrs", cidr_item, WEFT_DIR_LIST_OUT, ret, err) &&
 	       each(o, OPT_CONTROL, "control", control_item, 0, ret, err);
 }

@@ -22,15 +22,19 @@ enum weft_counter {
 };
 
 /* Workloads are known by the cookie of their network namespace, which the kernel never reuses. No entry: not meshed. */
-#define WEFT_HAS_OUT_CIDRS (1u << 0) /* saves the programs a trie lookup where there is nothing to find */
-#define WEFT_HAS_IN_CIDRS  (1u << 1)
-#define WEFT_HAS_PORTS     (1u << 2)
-#define WEFT_HAS_DIRECT    (1u << 3)
+#define WEFT_HAS_OUT_CIDRS  (1u << 0) /* saves the programs a trie lookup where there is nothing to find */
+#define WEFT_HAS_IN_CIDRS   (1u << 1)
+#define WEFT_HAS_PORTS      (1u << 2)
+#define WEFT_HAS_DIRECT     (1u << 3)
+#define WEFT_HAS_LIST_CIDRS (1u << 4)
+#define WEFT_LISTED         (1u << 5) /* the machine's own namespace: nothing is captured but what is listed */
+#define WEFT_PORT_NEVER     22        /* there, whatever the list says: the operator's way back in */
 
 struct weft_workload {
 	__u64
 	    deadline_ns; /* CLOCK_BOOTTIME; from then on nothing is captured. 0: none (undo of an unconfirmed attach to a host) */
-	__u32 flags;     /* WEFT_HAS_* */
+	__u64 list;  /* a number for who it is and what it captures, to know a changed list from the confirmed one */
+	__u32 flags; /* WEFT_HAS_*, WEFT_LISTED */
 	__u32 netns_ino; /* for people: what `ls -i /run/netns` and `lsns` show */
 	__u32
 	    addr4[4]; /* the workload's own addresses; what getsockname() shows of a captured socket. All zero: none */
@@ -44,7 +48,10 @@ struct weft_workload {
 #define WEFT_PORT_EXCLUDE_OUT (1u << 0)
 #define WEFT_PORT_EXCLUDE_IN  (1u << 1)
 #define WEFT_PORT_DECLARED \
-	(1u << 2) /* named by --ports; told by `status`, no effect on capture in a workload's own namespace */
+	(1u                \
+	 << 2) /* named by --ports: in the machine's own namespace the inbound list; elsewhere only told by `status` */
+#define WEFT_PORT_LIST_OUT \
+	(1u << 3) /* named by --capture-out-ports: the outbound list of the machine's own namespace */
 
 struct weft_port_key {
 	__u64 cookie;
@@ -52,9 +59,10 @@ struct weft_port_key {
 	__u16 zero[3];
 };
 
-/* cidrs: exclusions by prefix. LPM: the bits behind prefixlen are compared from dir on. */
+/* cidrs: exclusions, and the prefixes of an outbound list. LPM: the bits behind prefixlen are compared from dir on. */
 #define WEFT_DIR_OUT           0u
 #define WEFT_DIR_IN            1u
+#define WEFT_DIR_LIST_OUT      2u /* not an exclusion: destinations outside are not captured, if there is one */
 #define WEFT_CIDR_PREFIX_FIXED 96 /* dir and cookie always count in full */
 
 struct weft_cidr_key {

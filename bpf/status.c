@@ -2,6 +2,7 @@
 /* status.c: see status.h. One document, printed as a table or as JSON. */
 #include "bpf/status.h"
 
+#include "bpf/host.h"
 #include "bpf/load.h"
 #include "bpf/workload.h"
 
@@ -54,6 +55,20 @@ static json_t *link_json(const char *pin, const char *name)
 			 tag);
 }
 
+static const char *const undo_words[] = {[HOST_UNDO_NONE] = "none",
+					 [HOST_UNDO_KEPT] = "confirmed",
+					 [HOST_UNDO_WAITING] = "waiting",
+					 [HOST_UNDO_DONE] = "undone"};
+
+/* The machine's own namespace: whether the attach stays. Empty in a workload's own. */
+static json_t *undo_json(const struct weft_workload *w)
+{
+	uint32_t left;
+	enum host_undo undo = host_state(w, &left);
+
+	return json_pack("{s:s, s:i}", "state", undo_words[undo], "secondsLeft", (int)left);
+}
+
 static json_t *workload_json(const struct node *n, const struct maps *m, uint64_t cookie, const struct weft_workload *w)
 {
 	char instance[SPEC_INSTANCE_MAX], number[24], pin[NODE_PATH_MAX];
@@ -64,13 +79,14 @@ static json_t *workload_json(const struct node *n, const struct maps *m, uint64_
 	node_ns_path(n, cookie, "weft_steer", pin);
 	for (int i = 0; i < WEFT_COUNT_COUNT; i++)
 		json_object_set_new(counts, counter_labels[i], json_integer((json_int_t)w->count[i]));
-	return json_pack("{s:s, s:s, s:s, s:s, s:I, s:b, s:o, s:o, s:o, s:o, s:o, s:o}", "instance", instance,
-			 "namespace", w->ns, "name", w->name, "cookie", number, "netns", (json_int_t)w->netns_ino,
-			 "proxyRunning", (int)node_proxy_runs(n, instance), "addresses", addresses_json(w), "ports",
-			 ports_json(m, cookie, WEFT_PORT_DECLARED), "excludedInPorts",
-			 ports_json(m, cookie, WEFT_PORT_EXCLUDE_IN), "excludedOutPorts",
-			 ports_json(m, cookie, WEFT_PORT_EXCLUDE_OUT), "steering", link_json(pin, "weft_steer"),
-			 "counters", counts);
+	return json_pack(
+	    "{s:s, s:s, s:s, s:s, s:I, s:b, s:b, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "instance", instance,
+	    "namespace", w->ns, "name", w->name, "cookie", number, "netns", (json_int_t)w->netns_ino, "proxyRunning",
+	    (int)node_proxy_runs(n, instance), "host", (w->flags & WEFT_LISTED) != 0, "undo", undo_json(w), "addresses",
+	    addresses_json(w), "ports", ports_json(m, cookie, WEFT_PORT_DECLARED), "capturedOutPorts",
+	    ports_json(m, cookie, WEFT_PORT_LIST_OUT), "excludedInPorts", ports_json(m, cookie, WEFT_PORT_EXCLUDE_IN),
+	    "excludedOutPorts", ports_json(m, cookie, WEFT_PORT_EXCLUDE_OUT), "steering", link_json(pin, "weft_steer"),
+	    "counters", counts);
 }
 
 static json_t *document(json_t *workloads, json_t *programs)
@@ -100,19 +116,54 @@ static json_int_t counted(const json_t *w, enum weft_counter c)
 	return json_integer_value(json_object_get(json_object_get(w, "counters"), counter_labels[c]));
 }
 
+static const char *undo_text(const json_t *w, char out[static 16])
+{
+	const json_t *undo = json_object_get(w, "undo");
+	json_int_t left = json_integer_value(json_object_get(undo, "secondsLeft"));
+
+	if (!left)
+		return json_is_true(json_object_get(w, "host")) ? json_string_value(json_object_get(undo, "state"))
+								: "-";
+	snprintf(out, 16, "in %d s", (int)left);
+	return out;
+}
+
+/* What the table's words in the column UNDO ask for. */
+static void print_hints(const json_t *doc)
+{
+	const json_t *w;
+	size_t i;
+
+	json_array_foreach(json_object_get(doc, "workloads"), i, w)
+	{
+		const char *state = json_string_value(json_object_get(json_object_get(w, "undo"), "state"));
+		const char *name = json_string_value(json_object_get(w, "name")),
+			   *ns = json_string_value(json_object_get(w, "namespace"));
+
+		if (!strcmp(state, "waiting"))
+			printf("keep it: weft-capture confirm --name %s --namespace %s\n", name, ns);
+		else if (!strcmp(state, "undone"))
+			printf("%s/%s: nobody confirmed in time: connections go around its proxy; clear it: "
+			       "weft-capture detach --name %s --namespace %s\n",
+			       ns, name, name, ns);
+	}
+}
+
 static void print_table(const json_t *doc)
 {
 	const json_t *w;
 	size_t i, attached = 0;
 
-	printf("%-32s %-11s %-8s %10s %10s %10s %10s %10s\n", "INSTANCE", "NETNS", "PROXY", "CAPTURED", "STEERED",
-	       "REFUSED", "EXCLUDED", "UDP");
+	printf("%-32s %-11s %-8s %-9s %10s %10s %10s %10s %10s\n", "INSTANCE", "NETNS", "PROXY", "UNDO", "CAPTURED",
+	       "STEERED", "REFUSED", "EXCLUDED", "UDP");
 	json_array_foreach(json_object_get(doc, "workloads"), i, w)
 	{
-		printf("%-32s %-11lld %-8s %10lld %10lld %10lld %10lld %10lld\n",
+		char undo[16];
+
+		printf("%-32s %-11lld %-8s %-9s %10lld %10lld %10lld %10lld %10lld\n",
 		       json_string_value(json_object_get(w, "instance")),
 		       json_integer_value(json_object_get(w, "netns")),
-		       json_is_true(json_object_get(w, "proxyRunning")) ? "running" : "gone",
+		       json_is_true(json_object_get(w, "proxyRunning")) ? "running" : "gone", undo_text(w, undo),
 		       counted(w, WEFT_COUNT_CAPTURED), counted(w, WEFT_COUNT_STEERED),
 		       counted(w, WEFT_COUNT_DROPPED) + counted(w, WEFT_COUNT_UNDIVERTED),
 		       counted(w, WEFT_COUNT_EXCLUDED_OUT) + counted(w, WEFT_COUNT_EXCLUDED_IN),
@@ -120,6 +171,7 @@ static void print_table(const json_t *doc)
 	}
 	json_array_foreach(json_object_get(doc, "programs"), i, w) attached +=
 	    json_is_true(json_object_get(w, "attached"));
+	print_hints(doc);
 	printf("\n%zu of %zu shared programs attached\n", attached, json_array_size(json_object_get(doc, "programs")));
 }
 

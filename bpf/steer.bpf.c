@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0
-/* steer.bpf.c: inbound. Every new TCP connection from outside goes to the proxy's inbound listener, whatever port it is for. sk_lookup, one
+/* steer.bpf.c: inbound. Every new TCP connection from outside goes to the proxy's inbound listener, whatever port it is for (in the
+ * machine's own namespace: if the port is listed). sk_lookup, one
  * instance a network namespace, with that namespace's cookie and its own socket map. No listener means refused, never plaintext. */
 #include "bpf/maps.bpf.h"
 
@@ -78,6 +79,10 @@ int weft_steer(struct bpf_sk_lookup *ctx)
 	w = workload_of(cookie);
 	if (!w)
 		return SK_PASS;
+	if (port_unlisted(w, cookie, ctx->local_port, WEFT_PORT_DECLARED)) {
+		count(w, WEFT_COUNT_UNLISTED);
+		return SK_PASS;
+	}
 	ends(ctx, local, remote);
 	/* The proxy's own leg to the application, its outbound listeners, and what talks over loopback anyway. */
 	if (is_local(ctx, local, remote) || ctx->local_port == WEFT_PORT_STATUS ||

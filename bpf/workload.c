@@ -85,8 +85,13 @@ static uint64_t cookie_of(enum workload_map map, const union any_key *key)
 	return (uint64_t)key->cidr.cookie[0] << 32 | key->cidr.cookie[1];
 }
 
-/* A row removed while going through a map would restart the walk: the keys are gathered first. */
-static bool clear_rows(const struct maps *m, enum workload_map map, uint64_t cookie, struct err *err)
+/* Whether a row stays; NULL as function: none does. */
+typedef bool keep_fn(const struct spec *s, uint64_t cookie, const union any_key *key);
+
+/* Removes the rows of a namespace that `keep` does not want; adds their number to *ret_rows, if any. A row removed while going through a map
+ * would restart the walk: the keys are gathered first. */
+static bool clear_rows(const struct maps *m, enum workload_map map, uint64_t cookie, keep_fn *keep,
+		       const struct spec *s, size_t *ret_rows, struct err *err)
 {
 	union any_key *found = NULL, key, *last = NULL;
 	size_t n = 0, room = 0;
@@ -94,7 +99,7 @@ static bool clear_rows(const struct maps *m, enum workload_map map, uint64_t coo
 
 	while (bpf_map_get_next_key(m->fd[map], last, &key) == 0) {
 		last = &key;
-		if (cookie_of(map, &key) != cookie)
+		if (cookie_of(map, &key) != cookie || (keep && keep(s, cookie, &key)))
 			continue;
 		if (n == room)
 			found = mem_realloc(found, (room = room ? room * 2 : 64) * sizeof(*found));
@@ -104,6 +109,8 @@ static bool clear_rows(const struct maps *m, enum workload_map map, uint64_t coo
 		if (bpf_map_delete_elem(m->fd[map], &found[i]))
 			ok = err_errno(err, "map %s", map_names[map]);
 	}
+	if (ret_rows)
+		*ret_rows += n;
 	mem_free(found);
 	return ok;
 }
@@ -113,56 +120,107 @@ static bool put(const struct maps *m, enum workload_map map, const void *key, co
 	return bpf_map_update_elem(m->fd[map], key, value, BPF_ANY) == 0 || err_errno(err, "map %s", map_names[map]);
 }
 
-static bool put_cidr(const struct maps *m, uint64_t cookie, const struct spec_cidr *c, struct err *err)
+static struct weft_cidr_key cidr_key(uint64_t cookie, const struct spec_cidr *c)
 {
-	uint32_t bits = c->cidr.bits + (c->cidr.ip.len == 4 ? 96 : 0), one = 1;
 	struct weft_cidr_key key = {
-	    .prefixlen = WEFT_CIDR_PREFIX_FIXED + bits,
+	    .prefixlen = WEFT_CIDR_PREFIX_FIXED + c->cidr.bits + (c->cidr.ip.len == 4 ? 96 : 0),
 	    .dir = c->dir,
 	    .cookie = {(uint32_t)(cookie >> 32), (uint32_t)cookie},
 	};
 
 	workload_addr(&c->cidr.ip, key.addr);
-	return put(m, MAP_CIDRS, &key, &one, err);
+	return key;
 }
 
-static bool put_direct(const struct maps *m, uint64_t cookie, const struct addr *a, struct err *err)
+static struct weft_direct_key direct_key(uint64_t cookie, const struct addr *a)
 {
 	struct weft_direct_key key = {.cookie = cookie, .port = htons(a->port)};
-	uint32_t one = 1;
 
 	workload_addr(&a->ip, key.addr);
-	return put(m, MAP_DIRECT, &key, &one, err);
+	return key;
+}
+
+static bool keep_port(const struct spec *s, uint64_t cookie, const union any_key *key)
+{
+	for (size_t i = 0; i < s->n_ports; i++) {
+		if (s->ports[i].port == key->port.port)
+			return true;
+	}
+	return false;
+}
+
+static bool keep_cidr(const struct spec *s, uint64_t cookie, const union any_key *key)
+{
+	for (size_t i = 0; i < s->n_cidrs; i++) {
+		struct weft_cidr_key wanted = cidr_key(cookie, &s->cidrs[i]);
+
+		if (!memcmp(&wanted, &key->cidr, sizeof(wanted)))
+			return true;
+	}
+	return false;
+}
+
+static bool keep_direct(const struct spec *s, uint64_t cookie, const union any_key *key)
+{
+	for (size_t i = 0; i < s->n_control; i++) {
+		struct weft_direct_key wanted = direct_key(cookie, &s->control[i]);
+
+		if (!memcmp(&wanted, &key->direct, sizeof(wanted)))
+			return true;
+	}
+	return false;
 }
 
 bool workload_describe(const struct maps *m, const struct netns *ns, const struct spec *s,
 		       const uint8_t token[WEFT_TOKEN_LEN], struct err *err)
 {
-	bool ok = clear_rows(m, MAP_PORTS, ns->cookie, err) && clear_rows(m, MAP_CIDRS, ns->cookie, err) &&
-		  clear_rows(m, MAP_DIRECT, ns->cookie, err);
+	uint32_t one = 1;
+	bool ok = true;
 
 	for (size_t i = 0; ok && i < s->n_ports; i++) {
 		struct weft_port_key key = {.cookie = ns->cookie, .port = s->ports[i].port};
 
 		ok = put(m, MAP_PORTS, &key, &s->ports[i].bits, err);
 	}
-	for (size_t i = 0; ok && i < s->n_cidrs; i++)
-		ok = put_cidr(m, ns->cookie, &s->cidrs[i], err);
-	for (size_t i = 0; ok && i < s->n_control; i++)
-		ok = put_direct(m, ns->cookie, &s->control[i], err);
-	return ok && put(m, MAP_TOKENS, &ns->cookie, token, err);
+	for (size_t i = 0; ok && i < s->n_cidrs; i++) {
+		struct weft_cidr_key key = cidr_key(ns->cookie, &s->cidrs[i]);
+
+		ok = put(m, MAP_CIDRS, &key, &one, err);
+	}
+	for (size_t i = 0; ok && i < s->n_control; i++) {
+		struct weft_direct_key key = direct_key(ns->cookie, &s->control[i]);
+
+		ok = put(m, MAP_DIRECT, &key, &one, err);
+	}
+	return ok && clear_rows(m, MAP_PORTS, ns->cookie, keep_port, s, NULL, err) &&
+	       clear_rows(m, MAP_CIDRS, ns->cookie, keep_cidr, s, NULL, err) &&
+	       clear_rows(m, MAP_DIRECT, ns->cookie, keep_direct, s, NULL, err) &&
+	       put(m, MAP_TOKENS, &ns->cookie, token, err);
 }
 
-bool workload_mesh(const struct maps *m, const struct netns *ns, const struct spec *s, struct err *err)
+static uint32_t flags_of(const struct netns *ns, const struct spec *s)
+{
+	static const uint32_t by_dir[] = {[WEFT_DIR_OUT] = WEFT_HAS_OUT_CIDRS,
+					  [WEFT_DIR_IN] = WEFT_HAS_IN_CIDRS,
+					  [WEFT_DIR_LIST_OUT] = WEFT_HAS_LIST_CIDRS};
+	uint32_t flags =
+	    (s->n_ports ? WEFT_HAS_PORTS : 0) | (s->n_control ? WEFT_HAS_DIRECT : 0) | (ns->host ? WEFT_LISTED : 0);
+
+	for (size_t i = 0; i < s->n_cidrs; i++)
+		flags |= by_dir[s->cidrs[i].dir];
+	return flags;
+}
+
+bool workload_mesh(const struct maps *m, const struct netns *ns, const struct spec *s, uint64_t list,
+		   uint64_t deadline_ns, struct err *err)
 {
 	struct weft_workload w = {0};
 
 	(void)bpf_map_lookup_elem(m->fd[MAP_WORKLOADS], &ns->cookie, &w); /* absent: counters begin at 0 */
-	w.deadline_ns = 0;
+	w.deadline_ns = deadline_ns;
+	w.list = list;
 	w.netns_ino = ns->ino;
-	w.flags = (s->n_ports ? WEFT_HAS_PORTS : 0) | (s->n_control ? WEFT_HAS_DIRECT : 0);
-	for (size_t i = 0; i < s->n_cidrs; i++)
-		w.flags |= s->cidrs[i].dir == WEFT_DIR_IN ? WEFT_HAS_IN_CIDRS : WEFT_HAS_OUT_CIDRS;
+	w.flags = flags_of(ns, s);
 	workload_addr(&ns->addr4, w.addr4);
 	workload_addr(&ns->addr6, w.addr6);
 	snprintf(w.ns, sizeof(w.ns), "%s", s->ns);
@@ -170,12 +228,14 @@ bool workload_mesh(const struct maps *m, const struct netns *ns, const struct sp
 	return put(m, MAP_WORKLOADS, &ns->cookie, &w, err);
 }
 
-bool workload_forget(const struct maps *m, uint64_t cookie, struct err *err)
+bool workload_forget(const struct maps *m, uint64_t cookie, size_t *ret_rows, struct err *err)
 {
-	bpf_map_delete_elem(m->fd[MAP_WORKLOADS], &cookie);
-	bpf_map_delete_elem(m->fd[MAP_TOKENS], &cookie);
-	return clear_rows(m, MAP_PORTS, cookie, err) && clear_rows(m, MAP_CIDRS, cookie, err) &&
-	       clear_rows(m, MAP_DIRECT, cookie, err);
+	*ret_rows = 0;
+	*ret_rows += bpf_map_delete_elem(m->fd[MAP_WORKLOADS], &cookie) == 0;
+	*ret_rows += bpf_map_delete_elem(m->fd[MAP_TOKENS], &cookie) == 0;
+	return clear_rows(m, MAP_PORTS, cookie, NULL, NULL, ret_rows, err) &&
+	       clear_rows(m, MAP_CIDRS, cookie, NULL, NULL, ret_rows, err) &&
+	       clear_rows(m, MAP_DIRECT, cookie, NULL, NULL, ret_rows, err);
 }
 
 bool workload_next(const struct maps *m, uint64_t *cookie, struct weft_workload *ret)
@@ -188,6 +248,18 @@ bool workload_next(const struct maps *m, uint64_t *cookie, struct weft_workload 
 		last = *cookie; /* removed meanwhile */
 	}
 	return false;
+}
+
+bool workload_find(const struct maps *m, const char *ns, const char *name, uint64_t *ret_cookie,
+		   struct weft_workload *ret, struct err *err)
+{
+	*ret_cookie = 0;
+	while (workload_next(m, ret_cookie, ret)) {
+		if (!strcmp(ret->ns, ns) && !strcmp(ret->name, name))
+			return true;
+	}
+	return err_set(err, ERR_NOT_FOUND, "%s/%s is not attached on this machine; weft-capture status lists what is",
+		       ns, name);
 }
 
 static int by_number(const void *a, const void *b)

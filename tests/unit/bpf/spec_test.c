@@ -172,6 +172,50 @@ START_TEST(the_command_begins_behind_two_dashes_or_at_the_first_word)
 }
 END_TEST
 
+START_TEST(what_a_host_captures_outbound_is_listed_like_an_exclusion)
+{
+	ck_assert(given("--name", "a", "--ports", "80/http", "--capture-out-ports", "80,9000-9002",
+			"--capture-out-cidrs", "10.0.0.0/8,fd00::1", NULL));
+	ck_assert_uint_eq(port_bits(80), WEFT_PORT_DECLARED | WEFT_PORT_LIST_OUT);
+	ck_assert_uint_eq(port_bits(9002), WEFT_PORT_LIST_OUT);
+	ck_assert_uint_eq(spec.n_cidrs, 2);
+	ck_assert(spec.cidrs[0].dir == WEFT_DIR_LIST_OUT && spec.cidrs[1].cidr.bits == 128);
+	ck_assert(!given("--name", "a", "--capture-out-ports", "0", NULL));
+	refuses("--capture-out-ports");
+	ck_assert(!given("--name", "a", "--capture-out-cidrs", "10.0.0.1/8", NULL));
+	refuses("--capture-out-cidrs");
+}
+END_TEST
+
+START_TEST(the_deadline_is_seconds_within_bounds)
+{
+	static const char *const bad[] = {"0", "4", "3601", "-5", "60s", "1m", "5.5", "18446744073709551617"};
+
+	ck_assert(given("--name", "a", NULL));
+	ck_assert_uint_eq(spec.undo_s, 0);
+	ck_assert(given("--name", "a", "--undo-after", "5", NULL));
+	ck_assert_uint_eq(spec.undo_s, 5);
+	ck_assert(given("--name", "a", "--undo-after=3600", NULL));
+	ck_assert_uint_eq(spec.undo_s, 3600);
+	for (size_t i = 0; i < ARRAY_LEN(bad); i++) {
+		ck_assert_msg(!given("--name", "a", "--undo-after", bad[i], NULL), "%s was taken", bad[i]);
+		refuses("--undo-after");
+	}
+}
+END_TEST
+
+START_TEST(confirm_takes_who_it_is_and_nothing_of_what_is_captured)
+{
+	char *good[] = {"--all", "--name", "a", "--namespace", "shop", NULL}, *bad[] = {"--ports", "80", NULL};
+	struct options o;
+
+	ck_assert(options_parse(good, 'F', &o, &err));
+	ck_assert_str_eq(o.v[OPT_NAME], "a");
+	ck_assert_ptr_nonnull(o.v[OPT_ALL]);
+	ck_assert(!options_parse(bad, 'F', &o, &err));
+}
+END_TEST
+
 Suite *spec_suite(void)
 {
 	Suite *s = suite_create("spec");
@@ -187,6 +231,9 @@ Suite *spec_suite(void)
 	tcase_add_test(t, an_option_wins_over_its_environment_and_that_over_the_default);
 	tcase_add_test(t, unknown_and_unfinished_options_are_refused);
 	tcase_add_test(t, the_command_begins_behind_two_dashes_or_at_the_first_word);
+	tcase_add_test(t, what_a_host_captures_outbound_is_listed_like_an_exclusion);
+	tcase_add_test(t, the_deadline_is_seconds_within_bounds);
+	tcase_add_test(t, confirm_takes_who_it_is_and_nothing_of_what_is_captured);
 	suite_add_tcase(s, t);
 	return s;
 }

@@ -12,6 +12,11 @@ EVENT(EVENTS_DROPPED, WARN, "events_dropped", "more than 100 lines of one event 
 /* weft-proxy: supervisor */
 EVENT(WORKER_STARTED, INFO, "worker_started", "the supervisor started a worker; pid")
 EVENT(WORKER_DIED, WARN, "worker_died", "a worker ended unasked; it is started again after a back-off")
+/* weft-proxy: in the machine's own network namespace */
+EVENT(CAPTURE_UNCONFIRMED, WARN, "capture_unconfirmed", "the capture undoes itself unless it is confirmed; when, and how to keep it")
+EVENT(CAPTURE_CONFIRMED, INFO, "capture_confirmed", "the capture stays: it was confirmed")
+EVENT(CAPTURE_UNDONE, ERROR, "capture_undone", "nobody confirmed the capture: new connections go around this proxy, which withdraws; how to begin again")
+EVENT(CAPTURE_DETACHED, WARN, "capture_detached", "the capture was detached: new connections go around this proxy, which withdraws")
 /* weft-proxy: sessions and requests */
 EVENT(SESSION_OPEN, DEBUG, "session_open", "a connection was accepted; direction, peer, original destination")
 EVENT(SESSION_END, DEBUG, "session_end", "a connection ended; reason row")

@@ -2,7 +2,6 @@
 /* mark.c: socket options of the capture ABI (bpf/abi.h). */
 #include "proxy/mark.h"
 
-#include "bpf/abi.h"
 #include "lib/mem.h"
 
 #include <errno.h>
@@ -90,6 +89,17 @@ bool mark_original(int fd, struct addr *ret)
 		return false;
 	addr_from_sockaddr((struct sockaddr *)&ss, ret);
 	return ret->ip.len != 0 && ret->port != 0;
+}
+
+bool mark_state(const struct mark *m, int fd, struct weft_opt_state *ret)
+{
+	struct weft_opt_state state = {0};
+	socklen_t len = sizeof(state);
+
+	if (!m->captured || getsockopt(fd, WEFT_SOL, WEFT_OPT_STATE, &state, &len) != 0 || len != sizeof(state))
+		return false;
+	*ret = state;
+	return state.meshed != 0;
 }
 
 struct addr mark_source(const struct addr *to)

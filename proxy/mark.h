@@ -4,6 +4,7 @@
 #ifndef WEFT_PROXY_MARK_H
 #define WEFT_PROXY_MARK_H
 
+#include "bpf/abi.h"
 #include "lib/err.h"
 #include "lib/sock.h"
 
@@ -21,6 +22,8 @@ bool mark_client(const struct mark *m, int fd, const struct addr *client, const 
 bool mark_client_pooled(const struct mark *m, int fd, const struct addr *via, struct err *err);
 /* The original destination of an accepted outbound connection. False: not a captured connection. */
 bool mark_original(int fd, struct addr *ret);
+/* How the capture of this network namespace stands, asked on any socket of this process. False: not captured (any more). */
+bool mark_state(const struct mark *m, int fd, struct weft_opt_state *ret);
 /* The source that the proxy dials its own application from: 127.0.0.6, or the IPv6 address that is dialled (with mark_client: abi.h). */
 struct addr mark_source(const struct addr *to);
 

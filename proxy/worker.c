@@ -13,6 +13,7 @@
 #include "proxy/link.h"
 #include "proxy/session.h"
 #include "proxy/supervisor.h"
+#include "proxy/undo.h"
 
 #include <malloc.h>
 #include <signal.h>
@@ -29,6 +30,7 @@ struct worker {
 	struct proxy proxy;
 	struct admin *admin;
 	struct link *link; /* NULL with -f */
+	struct undo *undo; /* NULL: nothing to look at */
 	struct listener *out[HANDOVER_OUT_MAX], *in[HANDOVER_IN_MAX];
 	struct timer drain;
 	uint64_t drain_until_ms;
@@ -162,17 +164,39 @@ static bool make(struct worker *w, struct err *err)
 	return configure(w, err);
 }
 
-/* No endpoint any more, no new requests on old connections; what is open goes on. Also asked for on the admin socket, before the signal comes. */
+/* No endpoint any more, no new requests on old connections; what is open goes on. */
+static void withdraw(void *arg)
+{
+	struct worker *w = arg;
+	if (w->proxy.draining)
+		return;
+	admin_not_ready(w->admin);
+	if (w->link != NULL)
+		link_goodbye(w->link);
+	session_drain_all(&w->proxy);
+}
+
+/* Also asked for on the admin socket, before the signal comes. */
 static void begin_drain(void *arg)
 {
 	struct worker *w = arg;
 	if (w->proxy.draining)
 		return;
 	event(EV_STOPPING, "connections=%zu drain_ms=%llu", w->proxy.n_sessions, (unsigned long long)w->args->drain_ms);
-	admin_not_ready(w->admin);
-	if (w->link != NULL)
-		link_goodbye(w->link);
-	session_drain_all(&w->proxy);
+	withdraw(w);
+}
+
+/* The kernel stops sending connections here when the capture of the machine's own namespace ends: then nobody may be told to come. */
+static void follow_capture(struct worker *w)
+{
+	const struct proxy_options *o = &w->args->options;
+	struct undo_cfg cfg = {.loop = w->proxy.loop,
+			       .mark = w->proxy.mark,
+			       .name = o->instance,
+			       .ns = o->ns,
+			       .on_over = withdraw,
+			       .ctx = w};
+	w->undo = undo_new(&cfg);
 }
 
 static void listen_all(struct worker *w)
@@ -218,6 +242,7 @@ static void unmake(struct worker *w)
 		listener_free(&w->out[i]);
 	for (unsigned i = 0; i < w->handover.n_in; i++)
 		listener_free(&w->in[i]);
+	undo_free(&w->undo);
 	admin_free(&w->admin);
 	link_free(&w->link);
 	pool_free(&p->pool);
@@ -254,6 +279,7 @@ int worker_run(const struct args *a, const struct handover *h)
 		return WORKER_EXIT_CONFIG;
 	}
 	event(EV_STARTED, "pid=%d version=%s outbound=%u inbound=%u", (int)getpid(), WEFT_VERSION, h->n_out, h->n_in);
+	follow_capture(&w);
 	loop_run(w.proxy.loop);
 	unmake(&w);
 	event(EV_STOPPED, "pid=%d", (int)getpid());

@@ -14,7 +14,7 @@ import time
 
 import pytest
 from conftest import missing, need_tool, weft_program
-from harness import capture, netns
+from harness import capture, mesh as meshes, netns
 from test_capture import cap, line, refused, serve, talk  # noqa: F401 (cap is a fixture)
 
 LISTS = ["--ports", "8080", "--capture-out-ports", "9090"]
@@ -383,3 +383,54 @@ def test_detach_all_leaves_nothing_also_after_a_kill_in_the_middle(net, hcap):
     assert hcap.run(None, "detach", "--name", "m", check=False).returncode == 1
     assert os.listdir(f"{hcap.pins}/ns") == []
     clean("detach --name")
+
+
+def test_the_sidecar_says_what_happens_and_withdraws(net, tmp_path):
+    """The real proxy: its capture undone or detached, it is no endpoint any more and carries what it has; confirmed, it stays one."""
+    a, b = net.host("a"), net.host("b")
+    need_tool("unshare", "curl")
+    mount_bpffs()
+    serve(a)
+    with meshes.Mesh(net, tmp_path) as m:
+        m.start_control()
+        vip = m.service("orders", {80: (8080, "tcp")}, {"app": "orders"})[0]
+        m.workload(b, "web").start()
+        w = m.workload(a, "orders-1", labels={"app": "orders"}, ports="8080/tcp", extra=["--undo-after", str(UNDO)])
+        w.prefix = machine(tmp_path)
+        command = [m.bin("weft-capture")]
+        env = {**os.environ, **m.env(), "WEFT_PIN_DIR": m.pin_dir, "WEFT_CGROUP": m.id}
+
+        def run(*args):
+            return subprocess.run([*command, *args, "--name", "orders-1", "--namespace", "shop"], env=env, check=True, capture_output=True, text=True)
+
+        def endpoints():
+            return json.loads(m.weft("describe", "service", "orders", "-n", "shop", "-o", "json").stdout)["endpoints"]
+
+        def started():
+            w.start()
+            netns.wait_until(endpoints, 15, "the endpoint")
+            s = b.connect(vip, 80)
+            talk(s)
+            return s
+
+        s = started()
+        w.capture.wait_output("warn weft-proxy capture_unconfirmed .*weft-capture confirm --name orders-1 --namespace shop")
+        w.capture.wait_output("error weft-proxy capture_undone .*not confirmed in time.*weft-capture detach --name orders-1", UNDO + 10)
+        netns.wait_until(lambda: not endpoints(), 10, "the registration withdrawn")
+        assert w.status("/ready")[0] == 503
+        s.sendall(b"goes on")
+        assert s.recv(100) == b"goes on"
+        w.capture.kill()  # unshare takes no other signal
+        run("detach")
+        # Again, and in time.
+        w.extra = []
+        s = started()
+        run("confirm")
+        w.capture.wait_output("info weft-proxy capture_confirmed ")
+        assert w.status("/ready")[0] == 200 and endpoints()
+        assert "its proxy still runs" in run("detach").stdout
+        w.capture.wait_output("warn weft-proxy capture_detached ")
+        netns.wait_until(lambda: not endpoints(), 10, "the registration withdrawn")
+        s.sendall(b"goes on")
+        assert s.recv(100) == b"goes on"
+        w.capture.kill()

@@ -52,6 +52,7 @@ class Workload:
         self.labels, self.ports, self.extra, self.env = labels or {}, ports, list(extra), dict(env or {})
         self.identity = pki.spiffe_id(TRUST_DOMAIN, ns, sa)
         self.capture = None
+        self.prefix = ()  # a program to run weft-capture under
         self.token = None
         self.file = None
 
@@ -66,7 +67,7 @@ class Workload:
             argv += ["--ports", self.ports]
         argv += m.join_args(self) + self.extra
         argv += ["--"] + (command or [m.bin("weft-proxy"), *m.proxy_args(self), *proxy_args])
-        self.capture = self.host.popen(argv, env={"WEFT_LOG_LEVEL": "debug", **m.env(), **self.env})
+        self.capture = self.host.popen([*self.prefix, *argv], env={"WEFT_LOG_LEVEL": "debug", **m.env(), **self.env})
         if ready:
             self.wait_ready()
         return self

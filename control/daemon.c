@@ -151,7 +151,8 @@ static void on_flush(struct task *t)
 {
 	struct daemon *d = CONTAINER_OF(t, struct daemon, flush);
 	compile_flush(d->compile);
-	push_flush(d->push);
+	if (push_flush(d->push))
+		loop_next_turn(d->loop, t);
 }
 
 /* --- methods of 4810 --- */

@@ -158,7 +158,7 @@ static void sub_resolve(struct sub *sub)
 	struct held *h = held_get(t, e);
 	sub_attach(sub, h);
 	sub->absent_said = false;
-	if (h->claimed == t->session->push->turn) {
+	if (h->claimed == t->session->flushes) {
 		sub->force = false;
 		if (strcmp(h->sent, e->res->version) == 0)
 			held_applied(h);
@@ -335,19 +335,22 @@ static void session_flush(struct push_session *s)
 {
 	for (size_t i = 0; i < PUSHED_TYPES; i++)
 		track_resolve(&s->tracks[i]);
+	s->flushes++;
 	for (size_t i = 0; i < PUSHED_TYPES; i++)
 		if (!track_send(&s->tracks[i]))
 			return;
 }
 
-void push_flush(struct push *p)
+/* Who waits longest comes first, so a proxy that is dirty all the time holds up nobody. */
+bool push_flush(struct push *p)
 {
-	while (!list_empty(&p->dirty)) {
+	uint64_t until = p->counts.bytes + PUSH_TURN_BYTES;
+	for (unsigned n = 0; n < PUSH_TURN_SESSIONS && p->counts.bytes < until && !list_empty(&p->dirty); n++) {
 		struct push_session *s = list_first(&p->dirty, struct push_session, dirty);
 		list_remove(&s->dirty);
 		session_flush(s);
 	}
-	p->turn++;
+	return !list_empty(&p->dirty);
 }
 
 /* --- answers --- */
@@ -475,8 +478,8 @@ static void unsubscribe(struct track *t, const char *name)
 	sub_dirty(CONTAINER_OF(n, struct sub, node));
 }
 
-/* What the peer says that it has already. Held without a subscription until this turn's subscriptions are resolved: what
- * they do not lead to is told removed. */
+/* What the peer says that it has already. Held without a subscription until the subscriptions that came with it are resolved, in
+ * the session's next flush: what they do not lead to is told removed. */
 static void take_initial(struct track *t, const char *name, const char *version)
 {
 	struct push_session *s = t->session;
@@ -489,7 +492,7 @@ static void take_initial(struct track *t, const char *name, const char *version)
 	if (map_get(&t->helds, key))
 		return; /* said before, or sent in this stream: we know better */
 	struct held *h = held_get(t, push_index_entry(&s->push->index, t->type, key));
-	h->claimed = s->push->turn;
+	h->claimed = s->flushes;
 	snprintf(h->sent, sizeof(h->sent), "%.*s", PUSHED_VERSION_LEN, *version ? version : "?");
 	list_push(&t->gone, &h->work);
 	session_dirty(s);
@@ -644,6 +647,7 @@ struct push_session *push_open(struct push *p, const struct push_peer *peer, con
 	s->sa = mem_strdup(peer->sa);
 	s->address = mem_strdup(peer->address);
 	s->opened_ms = p->hooks.now_ms(p->ctx);
+	s->flushes = 1;
 	list_init(&s->dirty);
 	list_init(&s->in_group);
 	list_init(&s->flights);
@@ -704,7 +708,6 @@ struct push *push_new(const struct push_hooks *hooks, void *ctx)
 	struct push *p = NEW(struct push);
 	p->hooks = *hooks;
 	p->ctx = ctx;
-	p->turn = 1;
 	push_index_init(&p->index);
 	list_init(&p->sessions);
 	list_init(&p->dirty);

@@ -14,13 +14,17 @@
 
 #include <jansson.h>
 
-#define PUSH_NAMES_MAX    10000         /* subscriptions of one type by one proxy */
-#define PUSH_RESPONSE     (256u << 10)  /* bytes after which a response is closed and the next begun */
-#define PUSH_WINDOW       (1u << 20)    /* bytes unanswered at which sending to a proxy pauses until it answers */
-#define PUSH_RESOURCE_MAX (2560u << 10) /* one resource: window and one resource fit GRPC_QUEUE_MAX */
-#define PUSH_STALL_MS     30000         /* a proxy that holds up its pushes for so long is disconnected */
-#define PUSH_SESSIONS_MAX 4             /* streams of one instance; the oldest makes room */
-#define PUSH_REASON_MAX   256           /* bytes of a refusal that are kept */
+#define PUSH_NAMES_MAX     10000         /* subscriptions of one type by one proxy */
+#define PUSH_RESPONSE      (256u << 10)  /* bytes after which a response is closed and the next begun */
+#define PUSH_WINDOW        (1u << 20)    /* bytes unanswered at which sending to a proxy pauses until it answers */
+#define PUSH_RESOURCE_MAX  (2560u << 10) /* one resource: window and one resource fit GRPC_QUEUE_MAX */
+/* One push_flush() serves so many sessions, or so many bytes: then the loop writes, and reads what the first of them answer,
+ * while the others wait. A change for a thousand proxies is not a thousand messages in memory before the first leaves. */
+#define PUSH_TURN_SESSIONS 32
+#define PUSH_TURN_BYTES    (4u << 20)
+#define PUSH_STALL_MS      30000 /* a proxy that holds up its pushes for so long is disconnected */
+#define PUSH_SESSIONS_MAX  4     /* streams of one instance; the oldest makes room */
+#define PUSH_REASON_MAX    256   /* bytes of a refusal that are kept */
 
 typedef Envoy__Service__Discovery__V3__DeltaDiscoveryRequest push_request_pb;
 
@@ -38,7 +42,7 @@ struct push_hooks {
 	uint64_t (*now_ms)(void *ctx);
 	/* May this service account speak as this instance? False and err: the stream ends with PERMISSION_DENIED. */
 	bool (*instance_ok)(void *ctx, const char *ns, const char *sa, const char *instance, struct err *err);
-	/* Something waits to be sent: call push_flush() at the end of this turn. */
+	/* Something waits to be sent: call push_flush() at the end of this turn, and in the turns that follow while it says so. */
 	void (*on_dirty)(void *ctx);
 	/* A proxy refused a resource. */
 	void (*on_nack)(void *ctx, const char *proxy, const char *type, const char *name, const char *reason);
@@ -65,8 +69,9 @@ struct push_session *push_open(struct push *p, const struct push_peer *peer, con
 void push_request(struct push_session *s, const push_request_pb *req);
 void push_close(struct push_session **s);
 
-void push_flush(struct push *p); /* sends what is due to whom it is due */
-void push_tick(struct push *p);  /* once a second or so: disconnects who stalls */
+/* Sends what is due to whom it is due, PUSH_TURN_SESSIONS or PUSH_TURN_BYTES at most. True: more is due, call it again in the next turn. */
+bool push_flush(struct push *p);
+void push_tick(struct push *p); /* once a second or so: disconnects who stalls */
 
 void push_end_all(struct push *p, const char *text); /* weftd stops: UNAVAILABLE, come again */
 

@@ -31,7 +31,8 @@ struct held {
 	struct flight *flight; /* that response; NULL once it was answered */
 	unsigned subs;         /* subscriptions that lead here; 0: about to go */
 	bool resend;           /* is sent even when the version is the same */
-	uint64_t claimed;      /* turn in which the peer said that it has `sent` already (initial_resource_versions) */
+	uint64_t
+	    claimed; /* the session's flush before which the peer said that it has `sent` already (initial_resource_versions) */
 	char sent[PUSHED_VERSION_LEN + 1];  /* "" nothing yet */
 	char acked[PUSHED_VERSION_LEN + 1]; /* "" nothing yet */
 	char *refused;                      /* why `sent` was refused; NULL: it was not */
@@ -84,6 +85,7 @@ struct push_session {
 	struct list flights; /* oldest first */
 	size_t flying;       /* bytes in them */
 	uint64_t opened_ms;
+	uint64_t flushes; /* counts up; 0 is before the first */
 	struct track tracks[PUSHED_TYPES];
 };
 
@@ -93,8 +95,7 @@ struct push {
 	struct push_index index;
 	struct list sessions, dirty;
 	struct map groups; /* by "namespace/instance" */
-	uint64_t turn;
-	uint64_t marks; /* slot.mark: counts up */
+	uint64_t marks;    /* slot.mark: counts up */
 	struct push_counts counts;
 	uint8_t *scratch; /* a response while it is written */
 	size_t scratch_len, scratch_cap;

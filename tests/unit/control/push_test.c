@@ -746,6 +746,59 @@ START_TEST(slow_reader_holds_up_nobody_and_costs_a_window)
 }
 END_TEST
 
+START_TEST(change_for_many_goes_out_a_slice_at_a_time_once_to_each)
+{
+	enum { MANY = 3 * PUSH_TURN_SESSIONS + 1 };
+	static struct peer many[MANY];
+	static char ids[MANY][16];
+	put(PUSHED_SERVICE, "shop/orders", "v1", NULL);
+	for (size_t i = 0; i < MANY; i++) {
+		snprintf(ids[i], sizeof(ids[i]), "many-%zu", i);
+		peer_open(&many[i], ids[i]);
+		subscribe(&many[i], PUSHED_SERVICE, NAMES("shop/orders"));
+	}
+	for (unsigned slice = 0; slice < 3; slice++)
+		ck_assert(push_flush(p));
+	ck_assert_uint_eq(push_counts(p)->responses, 3 * PUSH_TURN_SESSIONS);
+	/* who came last is not overtaken by who changes all the time */
+	put(PUSHED_SERVICE, "shop/orders", "v2", NULL);
+	ck_assert(push_flush(p));
+	ck_assert_uint_eq(many[MANY - 1].n, 1);
+	ck_assert_str_eq(value_of(many[MANY - 1].got[0], 0), "v2");
+	while (push_flush(p))
+		;
+	for (size_t i = 0; i < MANY; i++) {
+		ck_assert_uint_eq(many[i].n, i < MANY - 1 ? 2 : 1);
+		ck_assert_str_eq(value_of(many[i].got[many[i].n - 1], 0), "v2");
+		peer_close(&many[i]);
+	}
+}
+END_TEST
+
+START_TEST(reconnect_that_waits_for_its_slice_is_still_sent_nothing_that_it_holds)
+{
+	put(PUSHED_SERVICE, "shop/orders", "v1", NULL);
+	const char *version = push_get(p, PUSHED_SERVICE, "shop/orders")->version;
+	enum { MANY = PUSH_TURN_SESSIONS + 1 };
+	static struct peer many[MANY];
+	static char ids[MANY][16];
+	for (size_t i = 0; i < MANY; i++) {
+		snprintf(ids[i], sizeof(ids[i]), "many-%zu", i);
+		peer_open(&many[i], ids[i]);
+		ask_url(&many[i], url_of(PUSHED_SERVICE), NAMES("shop/orders"), NULL, NAMES("shop/orders", version),
+			NULL, NULL);
+	}
+	ck_assert(push_flush(p));
+	ck_assert(!push_flush(p));
+	ck_assert_uint_eq(push_counts(p)->bytes, 0);
+	struct push_progress n;
+	ck_assert(push_progress(p, PUSHED_SERVICE, "shop/orders", &n));
+	ck_assert_uint_eq(n.applied, MANY);
+	for (size_t i = 0; i < MANY; i++)
+		peer_close(&many[i]);
+}
+END_TEST
+
 START_TEST(who_does_not_answer_is_cut_after_a_while)
 {
 	char **names = many_names(30);
@@ -912,6 +965,8 @@ Suite *push_suite(void)
 	tcase_add_test(c, bad_names_end_the_stream);
 	tcase_add_test(c, subscriptions_are_capped);
 	tcase_add_test(c, slow_reader_holds_up_nobody_and_costs_a_window);
+	tcase_add_test(c, change_for_many_goes_out_a_slice_at_a_time_once_to_each);
+	tcase_add_test(c, reconnect_that_waits_for_its_slice_is_still_sent_nothing_that_it_holds);
 	tcase_add_test(c, who_does_not_answer_is_cut_after_a_while);
 	tcase_add_test(c, who_does_not_read_is_cut_at_once);
 	tcase_add_test(c, streams_of_one_instance_are_capped);

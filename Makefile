@@ -239,7 +239,7 @@ compile_commands.json: ## for editors and clang tools
 	    printf '%s{"directory":"%s","file":"%s","command":"%s"}\n' "$$sep" "$(CURDIR)" "$$f" '$(CC) $(filter-out -DWEFT_VERSION=%,$(all_cflags)) -DWEFT_VERSION=0 -c '"$$f"; sep=,; done; echo ']'; } > $@
 
 # --- bench: programs of its own ---
-$(B)/bin/swarm: $(B)/obj/tests/bench/swarm.o $(B)/libproxy.a $(B)/libweft.a
+$(B)/bin/swarm: $(B)/obj/tests/bench/swarm.o $(B)/obj/tests/bench/swarm_subscribe.o $(B)/libproxy.a $(B)/libweft.a
 	$(call link,$(libs_proxy))
 $(B)/bin/handshake: $(B)/obj/tests/bench/handshake.o $(B)/libweft.a
 	$(call link,$(libs_base) -lpthread)

@@ -1,16 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """weftd with many proxies: simulated ones (tests/bench/swarm.c: the real link code, without a data path)."""
 
-import datetime
 import json
-import re
 import signal
 import statistics
 import time
 
 import pytest
-from harness.mesh import Mesh, program
+from harness.mesh import Mesh
 from harness.netns import wait_until
+from harness.swarm import Swarm
 
 
 @pytest.fixture
@@ -19,34 +18,10 @@ def mesh(net, tmp_path):
         yield m
 
 
-class Swarm:
-    """COUNT sidecars on one host; `label` is their app."""
-
-    def __init__(self, mesh, host, count, first, label, follow=None):
-        self.count = count
-        token = mesh.tmp / f"swarm-{first}.token"
-        token.write_text(mesh.new_token("shop", label, {"app": label}))
-        self.proc = host.popen([program("swarm", mesh.build), count, first, f"{mesh.control.ip4}:4810", token, label, *([follow] if follow else [])])
-        self.proc.wait_output(rf"ready {count}", 30)
-
-    def swaps(self):
-        """[(instance, microseconds)]"""
-        return [(int(n), int(us)) for n, us in re.findall(r"^swap (\d+) (\d+)$", self.proc.output(), re.M)]
-
-
 def endpoints(mesh):
     """Instances with a living lease, as operators see them."""
     got = json.loads(mesh.weft("get", "workloads", "-n", "shop", "-o", "json").stdout)["items"]
     return {w["name"] for w in got if w["leaseMs"]}
-
-
-def revisions_us(mesh):
-    """When each revision was committed, from weftd's log."""
-    out = []
-    for stamp in re.findall(r"^(\S+Z) info weftd revision ", mesh.weftd.output(), re.M):
-        t = datetime.datetime.fromisoformat(stamp.replace("Z", "+00:00"))
-        out.append(int(t.timestamp() * 1e6))
-    return out
 
 
 def test_a_restart_of_weftd_drops_none_of_fifty_endpoints(mesh, net):
@@ -87,14 +62,10 @@ def test_a_change_reaches_a_hundred_proxies_within_the_promised_time(mesh, net):
     mesh.start_control()
     sims = net.host("sims")
     vip = mesh.service("target", {80: (8080, "http")}, {"app": "none"})[0]
-    swarm = Swarm(mesh, sims, 100, 0, "app", follow=f"{vip}:80")
+    swarm = Swarm(mesh, sims, 100, 0, "app", follow=[vip])
     took = []
     for i in range(10):
-        before, revisions = len(swarm.swaps()), len(revisions_us(mesh))
-        mesh.service("target", {80: (8080, "http"), 1000 + i: (8080, "tcp")}, {"app": "none"})
-        wait_until(lambda: len(swarm.swaps()) >= before + 100, 10, "all hundred have it")
-        committed = revisions_us(mesh)[revisions]
-        took += [(us - committed) / 1000 for _, us in swarm.swaps()[before : before + 100]]
+        took += swarm.change(lambda i=i: mesh.service("target", {80: (8080, "http"), 1000 + i: (8080, "tcp")}, {"app": "none"}))
     took.sort()
     p50, p99 = statistics.median(took), took[len(took) * 99 // 100]
     print(f"1,000 arrivals at 100 proxies: p50 {p50:.1f} ms, p99 {p99:.1f} ms")

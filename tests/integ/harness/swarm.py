@@ -1,10 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Many simulated sidecars (tests/bench/swarm.c: the real link code, without a data path) and meshes with many services.
 
-    swarm = Swarm(mesh, host, 100, 0, "app", follow=["240.0.0.1:80"])
-    with swarm.arrivals() as a:
-        mesh.service(...)
-    a.took_ms                      # how long after the commit each of the hundred had it"""
+    swarm = Swarm(mesh, host, 100, 0, "app", follow=["240.0.0.1"])
+    took_ms = swarm.change(lambda: mesh.service(...))    # how long after the commit each of the hundred had acknowledged it"""
 
 import collections
 import datetime

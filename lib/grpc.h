@@ -69,7 +69,9 @@ struct grpc_server_cfg {
 struct grpc_server *grpc_server_new(struct loop *loop, const struct grpc_server_cfg *cfg);
 /* For connections accepted from now on (a renewed certificate). Borrowed as cfg.tls is; the former one may be freed. */
 void grpc_server_set_tls(struct grpc_server *s, SSL_CTX *tls);
-void grpc_server_accept(struct grpc_server *s, int fd); /* owns fd */
+/* Owns fd. Handshakes of many that come at once are begun a few a turn, so that who is connected is served in between; beyond
+ * connections_max it is closed. */
+void grpc_server_accept(struct grpc_server *s, int fd);
 /* Closes every connection; calls are gone without a callback (finish them before). */
 void grpc_server_free(struct grpc_server **s);
 void grpc_finish(struct grpc_call **call, enum grpc_status status,

@@ -7,13 +7,16 @@
 
 #include <unistd.h>
 
-#define HANDSHAKE_MS 10000
+#define HANDSHAKE_MS      10000
+#define HANDSHAKES_A_TURN 8 /* begun; each costs about a millisecond, and those who are connected wait so long */
 
 struct grpc_server {
 	struct loop *loop;
 	struct grpc_server_cfg cfg;
 	struct http_limits lim;
 	struct list conns, calls;
+	struct list waiting; /* grpc_conn.node of those whose handshake has not begun; oldest first */
+	struct task begin;   /* the next of them */
 	unsigned n_conns;
 	bool closed;
 };
@@ -21,8 +24,9 @@ struct grpc_server {
 /* One accepted connection. Freed when its session or handshake ends, or with the server. */
 struct grpc_conn {
 	struct grpc_server *server;
-	struct list node;
-	struct conn *conn; /* until the session takes it */
+	struct list node;  /* grpc_server.conns or .waiting */
+	int fd;            /* while it waits; else -1 */
+	struct conn *conn; /* from then on until the session takes it */
 	struct http_session *session;
 };
 
@@ -36,7 +40,9 @@ static void conn_drop(struct grpc_conn *gc)
 	struct grpc_server *s = gc->server;
 	list_remove(&gc->node);
 	s->n_conns--;
-	if (gc->session)
+	if (gc->fd >= 0)
+		close(gc->fd);
+	else if (gc->session)
 		codec_h2.session_close(&gc->session);
 	else
 		conn_close(&gc->conn);
@@ -161,6 +167,29 @@ static const struct conn_events handshake_events = {
     .on_fail = on_fail,
 };
 
+static void begin(struct grpc_conn *gc)
+{
+	struct grpc_server *s = gc->server;
+	list_remove(&gc->node);
+	list_push(&s->conns, &gc->node);
+	gc->conn = conn_new(s->loop, gc->fd, &handshake_events, gc);
+	gc->fd = -1;
+	if (s->cfg.tls)
+		conn_tls_accept(gc->conn, s->cfg.tls, NULL, HANDSHAKE_MS);
+	else
+		begin_session(gc);
+}
+
+/* A thousand proxies that come at once (weftd was restarted) must not keep those that are back from being served. */
+static void on_begin(struct task *t)
+{
+	struct grpc_server *s = CONTAINER_OF(t, struct grpc_server, begin);
+	for (unsigned i = 0; i < HANDSHAKES_A_TURN && !list_empty(&s->waiting); i++)
+		begin(list_first(&s->waiting, struct grpc_conn, node));
+	if (!list_empty(&s->waiting))
+		loop_next_turn(s->loop, t);
+}
+
 struct grpc_server *grpc_server_new(struct loop *loop, const struct grpc_server_cfg *cfg)
 {
 	struct grpc_server *s = NEW(struct grpc_server);
@@ -173,6 +202,8 @@ struct grpc_server *grpc_server_new(struct loop *loop, const struct grpc_server_
 	s->lim.age_max_ms = 0;
 	list_init(&s->conns);
 	list_init(&s->calls);
+	list_init(&s->waiting);
+	task_init(&s->begin, on_begin);
 	return s;
 }
 
@@ -189,13 +220,10 @@ void grpc_server_accept(struct grpc_server *s, int fd)
 	}
 	struct grpc_conn *gc = NEW(struct grpc_conn);
 	gc->server = s;
-	list_push(&s->conns, &gc->node);
+	gc->fd = fd;
+	list_push(&s->waiting, &gc->node);
 	s->n_conns++;
-	gc->conn = conn_new(s->loop, fd, &handshake_events, gc);
-	if (s->cfg.tls)
-		conn_tls_accept(gc->conn, s->cfg.tls, NULL, HANDSHAKE_MS);
-	else
-		begin_session(gc);
+	loop_next_turn(s->loop, &s->begin);
 }
 
 void grpc_server_free(struct grpc_server **ps)
@@ -204,6 +232,9 @@ void grpc_server_free(struct grpc_server **ps)
 	if (!s)
 		return;
 	*ps = NULL;
+	task_cancel(&s->begin);
+	list_for_each_safe (gc, &s->waiting, struct grpc_conn, node)
+		conn_drop(gc);
 	list_for_each_safe (gc, &s->conns, struct grpc_conn, node)
 		conn_drop(gc);
 	list_for_each_safe (call, &s->calls, struct grpc_call, node) {

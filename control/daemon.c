@@ -359,7 +359,6 @@ static void on_tick(struct timer *t)
 	uint64_t now = loop_now_ms(d->loop), since = now - d->ticked_ms;
 	d->ticked_ms = now;
 	timer_start(&d->tick, TICK_MS);
-	sync_tick(d->sync);
 	if (since > LATE_MS) {
 		/* What proxies said meanwhile waits to be read: nobody is judged before that. */
 		registry_grace(d->registry, since - TICK_MS);

@@ -88,7 +88,7 @@ bool store_revision(struct store *s, uint64_t *ret, struct err *err); /* the one
 /* After a commit, from within store_apply() just before it returns: what changed. Embed it. */
 struct store_change {
 	const char *kind, *ns, *name;
-	bool deleted;
+	json_t *body; /* as it is stored now, never changed any more; borrowed; NULL: deleted */
 };
 struct store_watch {
 	struct list node;

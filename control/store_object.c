@@ -5,6 +5,8 @@
 #include "lib/event.h"
 #include "lib/mem.h"
 
+#include <stdlib.h>
+
 static bool seen_before(json_t *seen, const struct store_item *it)
 {
 	char *key = mem_printf("%s %s/%s", it->kind, it->ns, it->name);
@@ -33,21 +35,34 @@ static bool before_of(struct store *s, const struct store_item *it, json_t **ret
 	return rc >= 0;
 }
 
-static bool write_item(struct store *s, const struct store_item *it, const json_t *before, int64_t created_ms,
-		       int64_t revision, struct err *err)
+/* text: the new body as the store keeps it; NULL: deleted. */
+static bool write_text(struct store *s, const struct store_item *it, const json_t *before, const char *text,
+		       int64_t created_ms, int64_t revision, struct err *err)
 {
 	int64_t now = db_now_ms();
 
-	if (it->body && json_dumpb(it->body, NULL, 0, JSON_COMPACT) > STORE_BODY_MAX)
+	if (text && strlen(text) > STORE_BODY_MAX)
 		return err_set(err, ERR_LIMIT, "it is larger than %d KiB", STORE_BODY_MAX / 1024);
-	if (!db_exec(s, err, "INSERT INTO revision_objects VALUES (?, ?, ?, ?, ?, ?)", "isssjj", revision, it->kind,
-		     it->ns, it->name, before, it->body))
+	if (!db_exec(s, err, "INSERT INTO revision_objects VALUES (?, ?, ?, ?, ?, ?)", "isssjs", revision, it->kind,
+		     it->ns, it->name, before, text))
 		return false;
-	if (!it->body)
+	if (!text)
 		return db_exec(s, err, "DELETE FROM objects WHERE kind = ? AND ns = ? AND name = ?", "sss", it->kind,
 			       it->ns, it->name);
-	return db_exec(s, err, "INSERT OR REPLACE INTO objects VALUES (?, ?, ?, ?, ?, ?, ?)", "sssjiii", it->kind,
-		       it->ns, it->name, it->body, revision, before ? created_ms : now, now);
+	return db_exec(s, err, "INSERT OR REPLACE INTO objects VALUES (?, ?, ?, ?, ?, ?, ?)", "ssssiii", it->kind,
+		       it->ns, it->name, text, revision, before ? created_ms : now, now);
+}
+
+/* The body becomes text once: of an apply of many objects that is what takes longest. */
+static bool write_item(struct store *s, const struct store_item *it, const json_t *before, int64_t created_ms,
+		       int64_t revision, struct err *err)
+{
+	char *text = it->body ? json_dumps(it->body, JSON_COMPACT | JSON_SORT_KEYS) : NULL;
+	bool ok = !it->body || text || err_set(err, ERR_SYSTEM, "its body cannot be written as JSON");
+
+	ok = ok && write_text(s, it, before, text, created_ms, revision, err);
+	free(text);
+	return ok;
 }
 
 static bool apply_item(struct store *s, struct store_item *it, int64_t revision, struct err *err)
@@ -112,8 +127,7 @@ static void tell(struct store *s, const struct store_item *items, size_t n, size
 
 	for (size_t i = 0; i < n; i++)
 		if (items[i].result != STORE_UNCHANGED)
-			c[k++] = (struct store_change){items[i].kind, items[i].ns, items[i].name,
-						       items[i].result == STORE_DELETED};
+			c[k++] = (struct store_change){items[i].kind, items[i].ns, items[i].name, items[i].body};
 	MUST(k == changed);
 	list_for_each_safe (w, &s->watches, struct store_watch, node)
 		w->on_change(w, revision, c, k);

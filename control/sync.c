@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* sync.c: follows the store. A change that cannot be read leaves in force what was there before (the store says the failure
- * itself) and everything is read again until it can be. */
+/* sync.c: follows the store. A change that cannot be read (a store written by a later version) leaves in force what was there before. */
 #include "control/sync.h"
 
 #include "control/kind.h"
@@ -11,7 +10,6 @@ struct sync {
 	struct store_watch watch;
 	struct store *store;
 	struct compile *compile;
-	bool behind;
 };
 
 static const struct kind *const kinds[] = {&kind_service, &kind_endpointslice, &kind_httproute};
@@ -48,24 +46,9 @@ static bool followed(const char *kind)
 static void on_change(struct store_watch *w, uint64_t revision, const struct store_change *changes, size_t n)
 {
 	struct sync *s = CONTAINER_OF(w, struct sync, watch);
-	for (size_t i = 0; i < n; i++) {
-		const struct store_change *c = &changes[i];
-		json_t *body = NULL;
-		if (!followed(c->kind))
-			continue;
-		if (!c->deleted && !store_get(s->store, c->kind, c->ns, c->name, &body, NULL, NULL)) {
-			s->behind = true;
-			continue;
-		}
-		take(s, c->kind, c->ns, c->name, body);
-		json_decref(body);
-	}
-}
-
-void sync_tick(struct sync *s)
-{
-	if (s->behind && load(s, NULL))
-		s->behind = false;
+	for (size_t i = 0; i < n; i++)
+		if (followed(changes[i].kind))
+			take(s, changes[i].kind, changes[i].ns, changes[i].name, changes[i].body);
 }
 
 struct sync *sync_new(struct store *store, struct compile *compile, struct err *err)

@@ -10,6 +10,5 @@ struct sync;
 /* Loads everything; false and err when the store cannot be read: nothing may be pushed then. */
 struct sync *sync_new(struct store *store, struct compile *compile, struct err *err);
 void sync_free(struct sync **s);
-void sync_tick(struct sync *s); /* once a second: a change that could not be read is tried again */
 
 #endif

@@ -381,7 +381,12 @@ static void on_change(struct store_watch *w, uint64_t revision, const struct sto
 	me->calls++;
 	me->revision = revision;
 	for (size_t i = 0; i < n; i++) {
-		me->deleted += changes[i].deleted;
+		json_t *stored = NULL;
+		me->deleted += !changes[i].body;
+		ck_assert(store_get(store, changes[i].kind, changes[i].ns, changes[i].name, &stored, NULL, NULL) ==
+			  (changes[i].body != NULL));
+		ck_assert(!stored || json_equal(stored, changes[i].body));
+		json_decref(stored);
 		snprintf(me->last, sizeof(me->last), "%s %s/%s", changes[i].kind, changes[i].ns, changes[i].name);
 	}
 }

@@ -63,7 +63,7 @@ programs += $(if $(wildcard bpf/main_capture.c),$(B)/bin/weft-capture)
 
 .DELETE_ON_ERROR:
 .SECONDARY:
-.PHONY: all help deps test unit integ lint format docs e2e-api e2e-h2spec e2e-grpc-go demo bench chaos soak fuzz fuzz-replay install uninstall clean compile_commands.json
+.PHONY: all help deps test unit integ lint format docs e2e-api e2e-h2spec e2e-grpc-go e2e-scale demo bench chaos soak fuzz fuzz-replay install uninstall clean compile_commands.json
 
 all: $(programs) ## build the four programs into build/plain/bin (SAN=asan, SAN=tsan, DEBUG=1: other variants)
 
@@ -223,6 +223,9 @@ build/tools/grpc_go: $(wildcard tests/e2e/grpc_go/*)
 
 e2e-grpc-go: all build/tools/grpc_go ## grpc-go at both ends of the mesh (root; needs Go and its module proxy)
 	$(Q)$(PYTHON) tests/e2e/grpc_go.py build/tools/grpc_go
+
+e2e-scale: all $(B)/bin/swarm ## weftd with 10,000 services x 10 endpoints and 1,000 proxies: the promised figures, in 2 min (root; PROXIES=, SERVICES=)
+	$(Q)$(PYTHON) tests/e2e/scale.py $(or $(PROXIES),1000) $(or $(SERVICES),10000)
 
 install: all ## install into $(DESTDIR)$(PREFIX)
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/sbin $(DESTDIR)$(PREFIX)/share/doc/weft

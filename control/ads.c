@@ -90,6 +90,12 @@ bool ads_call(struct push *p, struct grpc_call *call, const struct grpc_call_eve
 	a->magic = ADS_MAGIC;
 	a->call = call;
 	a->session = push_open(p, &peer, &link_ops, a);
+	if (!a->session) {
+		ads_free(a);
+		*ret_status = GRPC_RESOURCE_EXHAUSTED;
+		*ret_text = "this weftd serves as many push streams as it can; run another one beside it";
+		return false;
+	}
 	*ret_ev = &events;
 	*ret_ctx = a;
 	return true;

@@ -637,6 +637,8 @@ void push_request(struct push_session *s, const push_request_pb *req)
 
 struct push_session *push_open(struct push *p, const struct push_peer *peer, const struct push_link *link, void *ctx)
 {
+	if (p->counts.sessions >= PUSH_STREAMS_MAX)
+		return NULL;
 	struct push_session *s = NEW(struct push_session);
 	s->magic = SESSION_MAGIC;
 	s->push = p;
@@ -728,16 +730,25 @@ void push_free(struct push **pp)
 	mem_free(p);
 }
 
-/* Only who holds up pushes is cut: a proxy with nothing due may stay silent for ever. */
+/* Of those that said who they are only who holds up pushes is cut: a proxy with nothing due may stay silent for ever. */
+static bool stalls(const struct push_session *s, uint64_t now)
+{
+	struct flight *oldest = list_first(&s->flights, struct flight, node);
+	return oldest && session_pending(s) && now - oldest->sent_ms >= PUSH_STALL_MS;
+}
+
 void push_tick(struct push *p)
 {
 	uint64_t now = p->hooks.now_ms(p->ctx);
 	list_for_each_safe (s, &p->sessions, struct push_session, node) {
-		struct flight *oldest = list_first(&s->flights, struct flight, node);
-		if (s->ended || !oldest || !session_pending(s) || now - oldest->sent_ms < PUSH_STALL_MS)
+		if (s->ended)
 			continue;
-		p->counts.stalled++;
-		session_end(s, GRPC_RESOURCE_EXHAUSTED, "the proxy has not answered its pushes for 30 s");
+		if (!s->group && now - s->opened_ms >= PUSH_NAME_MS) {
+			session_end(s, GRPC_DEADLINE_EXCEEDED, "the stream has not said for 10 s which instance it is");
+		} else if (stalls(s, now)) {
+			p->counts.stalled++;
+			session_end(s, GRPC_RESOURCE_EXHAUSTED, "the proxy has not answered its pushes for 30 s");
+		}
 	}
 }
 

@@ -24,6 +24,8 @@
 #define PUSH_TURN_BYTES    (4u << 20)
 #define PUSH_STALL_MS      30000 /* a proxy that holds up its pushes for so long is disconnected */
 #define PUSH_SESSIONS_MAX  4     /* streams of one instance; the oldest makes room */
+#define PUSH_STREAMS_MAX   20000 /* in all */
+#define PUSH_NAME_MS       10000 /* a stream whose first request has not come by then is ended */
 #define PUSH_REASON_MAX    256   /* bytes of a refusal that are kept */
 
 typedef Envoy__Service__Discovery__V3__DeltaDiscoveryRequest push_request_pb;
@@ -65,6 +67,7 @@ void push_remove(struct push *p, enum pushed_type type, const char *key);
 /* Borrowed; NULL: not there. */
 const struct pushed *push_get(const struct push *p, enum pushed_type type, const char *key);
 
+/* NULL: PUSH_STREAMS_MAX are open. */
 struct push_session *push_open(struct push *p, const struct push_peer *peer, const struct push_link *link, void *ctx);
 void push_request(struct push_session *s, const push_request_pb *req);
 void push_close(struct push_session **s);

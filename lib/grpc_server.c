@@ -3,6 +3,7 @@
  * connections, sessions and calls that no owner has taken; knows no method. */
 #include "lib/grpc_call.h"
 
+#include "lib/event.h"
 #include "lib/mem.h"
 
 #include <unistd.h>
@@ -18,6 +19,7 @@ struct grpc_server {
 	struct list waiting; /* grpc_conn.node of those whose handshake has not begun; oldest first */
 	struct task begin;   /* the next of them */
 	unsigned n_conns;
+	bool full_said; /* once, until one is accepted again */
 	bool closed;
 };
 
@@ -215,9 +217,13 @@ void grpc_server_set_tls(struct grpc_server *s, SSL_CTX *tls)
 void grpc_server_accept(struct grpc_server *s, int fd)
 {
 	if (s->n_conns >= s->cfg.connections_max) {
+		if (!s->full_said)
+			event(EV_LINKS_FULL, "open=%u", s->n_conns);
+		s->full_said = true;
 		close(fd);
 		return;
 	}
+	s->full_said = false;
 	struct grpc_conn *gc = NEW(struct grpc_conn);
 	gc->server = s;
 	gc->fd = fd;

@@ -820,6 +820,35 @@ START_TEST(who_does_not_answer_is_cut_after_a_while)
 }
 END_TEST
 
+START_TEST(who_does_not_say_who_it_is_is_cut_after_a_while)
+{
+	subscribe(&b, PUSHED_SERVICE, NAMES("shop/orders"));
+	now += PUSH_NAME_MS - 1;
+	push_tick(p);
+	ck_assert(!a.ended);
+	now++;
+	push_tick(p);
+	ck_assert(a.ended && a.status == GRPC_DEADLINE_EXCEEDED && !b.ended);
+}
+END_TEST
+
+START_TEST(streams_are_capped_in_all)
+{
+	struct push_peer who = {"spiffe://td/ns/shop/sa/orders", "shop", "orders", "10.1.0.2:4000"};
+	static struct push_session *many[PUSH_STREAMS_MAX - 2];
+	for (size_t i = 0; i < ARRAY_LEN(many); i++) {
+		many[i] = push_open(p, &who, &link_ops, NULL);
+		ck_assert_ptr_nonnull(many[i]);
+	}
+	ck_assert_ptr_null(push_open(p, &who, &link_ops, NULL));
+	push_close(&many[0]);
+	many[0] = push_open(p, &who, &link_ops, NULL);
+	ck_assert_ptr_nonnull(many[0]);
+	for (size_t i = 0; i < ARRAY_LEN(many); i++)
+		push_close(&many[i]);
+}
+END_TEST
+
 START_TEST(who_does_not_read_is_cut_at_once)
 {
 	put(PUSHED_SERVICE, "shop/a", "v1", NULL);
@@ -968,6 +997,8 @@ Suite *push_suite(void)
 	tcase_add_test(c, change_for_many_goes_out_a_slice_at_a_time_once_to_each);
 	tcase_add_test(c, reconnect_that_waits_for_its_slice_is_still_sent_nothing_that_it_holds);
 	tcase_add_test(c, who_does_not_answer_is_cut_after_a_while);
+	tcase_add_test(c, who_does_not_say_who_it_is_is_cut_after_a_while);
+	tcase_add_test(c, streams_are_capped_in_all);
 	tcase_add_test(c, who_does_not_read_is_cut_at_once);
 	tcase_add_test(c, streams_of_one_instance_are_capped);
 	tcase_add_test(c, status_says_who_has_what);

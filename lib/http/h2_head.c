@@ -4,6 +4,7 @@
  * number. Left to do here: authority against host, userinfo, odd bytes in the target, sizes, Expect, cookies, framing. */
 #include "lib/http/h2_head.h"
 
+#include "lib/http/parse.h"
 #include "lib/mem.h"
 
 /* Never part of a message: the codec's own business, or meaningless on the other side of a hop. */
@@ -65,14 +66,10 @@ void h2_head_begin(struct h2_head *h, struct arena *a, bool request, bool traile
 
 /* --- receiving --- */
 
+/* As in HTTP/1: what one codec takes, the next one must. */
 static bool method_ok(struct str s)
 {
-	for (size_t i = 0; i < s.len; i++) {
-		unsigned char c = (unsigned char)s.p[i];
-		if (c <= 0x20 || c >= 0x7f || strchr("\"(),/:;<=>?@[\\]{}", c))
-			return false;
-	}
-	return s.len > 0 && s.len <= 32;
+	return http1_is_token(s) && s.len <= HTTP1_METHOD_MAX;
 }
 
 static bool target_ok(struct str s)

@@ -8,6 +8,7 @@
 
 #include "lib/mem.h"
 #include "proxy/answer.h"
+#include "proxy/forward.h"
 #include "proxy/hop.h"
 #include "proxy/route.h"
 #include "proxy/upgrade.h"
@@ -158,31 +159,6 @@ static void look_up(struct request *r)
 	r->owner->subject(r->owner, &r->target, &r->subject);
 }
 
-/* The address of who connected goes behind what was said of those before it; several lines are one list (RFC 9110 5.3). */
-static bool forward_client(struct request *r)
-{
-	static const char name[] = "x-forwarded-for";
-	const struct fields *f = &r->head->fields;
-	char ip[IP_TEXT_MAX];
-	struct str list = {NULL, 0};
-	for (size_t i = 0; i < f->len; i++) {
-		if (!str_ieq(f->v[i].name, str_of(name)) || f->v[i].value.len == 0)
-			continue;
-		list = list.len == 0
-			   ? f->v[i].value
-			   : arena_printf(&r->arena, STR_FMT ", " STR_FMT, STR_ARG(list), STR_ARG(f->v[i].value));
-		if (list.p == NULL)
-			return false;
-	}
-	ip_text(&r->subject.from->ip, ip);
-	list = list.len == 0 ? arena_str(&r->arena, str_of(ip))
-			     : arena_printf(&r->arena, STR_FMT ", %s", STR_ARG(list), ip);
-	if (list.p == NULL)
-		return false;
-	message_del(r->head, name);
-	return message_add(r->head, STR("X-Forwarded-For"), list, true);
-}
-
 static enum verdict step_head(struct request *r)
 {
 	look_up(r);
@@ -195,7 +171,7 @@ static enum verdict step_head(struct request *r)
 		ok = hop_decode(r->head, NULL);
 	else
 		hop_strip(r->head);
-	if (!ok || !forward_client(r))
+	if (!ok || !forward_client(r->head, &r->subject.from->ip))
 		return request_answer(r, REASON_HEAD_TOO_LARGE, true);
 	return NEXT;
 }

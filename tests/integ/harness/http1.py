@@ -104,6 +104,8 @@ class Peer:
         text = self.until(b"\r\n\r\n")
         if text is None:
             return None
+        if text.startswith(b"\r\n"):
+            text = text[2:]  # RFC 9112 2.2: one empty line before a request
         line, *rows = text[:-4].split(b"\r\n")
         return line, [tuple(r.split(b": ", 1)) if b": " in r else (r, b"") for r in rows]
 
@@ -119,7 +121,8 @@ class Peer:
                 assert self.exactly(2) == b"\r\n"
             trailers = []
             while (row := self.until(b"\r\n")) != b"\r\n":
-                trailers.append(tuple(row[:-2].split(b": ", 1)))
+                name, _, value = row[:-2].partition(b":")
+                trailers.append((name, value[1:] if value.startswith(b" ") else value))
             return b"".join(parts), trailers
         if framing == "length":
             return self.exactly(length, sink), []
@@ -133,7 +136,7 @@ class Peer:
         line, fields = h
         low = {n.lower(): v for n, v in fields}
         length = int(low.get(b"content-length", b"0"))
-        if b"chunked" in low.get(b"transfer-encoding", b""):
+        if b"chunked" in low.get(b"transfer-encoding", b"").lower():
             framing = "chunked"
         elif b"content-length" in low:
             framing = "length"

@@ -9,8 +9,9 @@ import pathlib
 import re
 
 ROOT = pathlib.Path(__file__).resolve().parents[3]
-# kind: OK, NO or WHY; reason: of a WHY, as the table spells it; data: the bytes; begins: the macro that data begins with, or ""
-Row = collections.namedtuple("Row", "kind claim reason data begins")
+# kind: OK, NO or WHY; reason: of a WHY, as the table spells it; data: the bytes; begins: the macro that data begins with, or ""; part: the comment
+# above it
+Row = collections.namedtuple("Row", "kind claim reason data begins part")
 
 _PIECE = re.compile(r'"((?:[^"\\]|\\.)*)"|([A-Z_]+)|(,)')
 _ESCAPE = re.compile(rb"\\(x[0-9a-fA-F]{1,2}|[0-7]{1,3}|.)")
@@ -41,8 +42,10 @@ def beginnings(path):
 
 def rows(path, macros):
     """All rows of the table, in order."""
-    out = []
+    out, part = [], ""
     for line in (ROOT / path).read_text().splitlines():
+        if comment := re.fullmatch(r"/\* (.*) \*/", line):
+            part = comment.group(1)
         m = re.match(r"(OK|NO|WHY)\((.*)\)\s*$", line)
         if not m:
             continue
@@ -55,5 +58,5 @@ def rows(path, macros):
         kind, claim = m.group(1), columns[0][0][0].decode()
         reason = columns[1][0][1] if kind == "WHY" else ""
         data = columns[2 if kind == "WHY" else 1]
-        out.append(Row(kind, claim, reason, b"".join(macros[macro] if macro else text for text, macro in data), data[0][1]))
+        out.append(Row(kind, claim, reason, b"".join(macros[macro] if macro else text for text, macro in data), data[0][1], part))
     return out

@@ -12,30 +12,6 @@ static const struct str connection_fields[] = {
     STR("connection"), STR("keep-alive"),     STR("proxy-connection"), STR("transfer-encoding"),
     STR("upgrade"),    STR("http2-settings"), STR("content-length"),   STR("host"),
 };
-/* Must not arrive in trailers (RFC 9110 6.5.1): framing, routing, credentials, content description. Dropped. */
-static const struct str not_in_trailers[] = {
-    STR("connection"),
-    STR("keep-alive"),
-    STR("proxy-connection"),
-    STR("transfer-encoding"),
-    STR("upgrade"),
-    STR("http2-settings"),
-    STR("content-length"),
-    STR("host"),
-    STR("te"),
-    STR("trailer"),
-    STR("expect"),
-    STR("authorization"),
-    STR("proxy-authorization"),
-    STR("cookie"),
-    STR("set-cookie"),
-    STR("content-encoding"),
-    STR("content-range"),
-    STR("max-forwards"),
-    STR("range"),
-    STR("cache-control"),
-};
-
 static bool one_of(struct str name, const struct str *table, size_t n)
 {
 	for (size_t i = 0; i < n; i++)
@@ -82,16 +58,6 @@ static bool target_ok(struct str s)
 	return true;
 }
 
-static bool authority_ok(struct str s)
-{
-	for (size_t i = 0; i < s.len; i++) {
-		unsigned char c = (unsigned char)s.p[i];
-		if (c <= 0x20 || c >= 0x7f || strchr("@/?#\\,\"<>^`{|}", c))
-			return false;
-	}
-	return s.len <= 255 + 6;
-}
-
 /* A protocol that HTTP/1.1 may spell as an Upgrade: token, with a version perhaps; several between sidecars, as they were offered. Never h2c,
  * which would tunnel past every policy. */
 static bool protocol_ok(struct str list)
@@ -116,6 +82,15 @@ static void keep(struct h2_head *h, struct str *ret, struct str value)
 		bad(h, REASON_HEAD_TOO_LARGE);
 }
 
+/* As in HTTP/1, which it may be written into: no userinfo, no second spelling, no list. */
+static void authority(struct h2_head *h, struct str *ret, struct str value)
+{
+	if (!http1_authority(value, false, &value))
+		bad(h, REASON_BAD_REQUEST);
+	else
+		keep(h, ret, value);
+}
+
 static void request_pseudo(struct h2_head *h, const struct http_limits *lim, struct str name, struct str value)
 {
 	struct message *m = h->m;
@@ -132,9 +107,7 @@ static void request_pseudo(struct h2_head *h, const struct http_limits *lim, str
 			bad(h, REASON_BAD_REQUEST);
 	} else if (str_is(name, ":authority")) {
 		h->authority_seen = true;
-		if (!authority_ok(value))
-			bad(h, REASON_BAD_REQUEST);
-		keep(h, &m->authority, value);
+		authority(h, &m->authority, value);
 	} else if (str_is(name, ":path")) {
 		if (value.len > lim->target_max) {
 			bad(h, REASON_URI_TOO_LONG);
@@ -165,9 +138,7 @@ static void response_pseudo(struct h2_head *h, struct str name, struct str value
 static void host_field(struct h2_head *h, struct str value)
 {
 	h->host_seen = true;
-	if (!authority_ok(value))
-		bad(h, REASON_BAD_REQUEST);
-	keep(h, &h->host, value);
+	authority(h, &h->host, value);
 }
 
 static void length_field(struct h2_head *h, struct str value)
@@ -220,7 +191,7 @@ void h2_head_field(struct h2_head *h, const struct http_limits *lim, struct str 
 		bad(h, REASON_BAD_REQUEST);
 	else if (!h->m && name.p[0] == ':')
 		bad(h, REASON_BAD_REQUEST);
-	else if (!h->m && one_of(name, not_in_trailers, ARRAY_LEN(not_in_trailers)))
+	else if (!h->m && http1_trailer_forbidden(name))
 		return;
 	else if (!h->m && !fields_add(&h->trailers, h->arena, name, value, false))
 		bad(h, REASON_HEAD_TOO_LARGE);
@@ -291,7 +262,12 @@ static void request_end(struct h2_head *h, bool end_stream)
 		m->framing = FRAMING_LENGTH;
 	else
 		m->framing = end_stream ? FRAMING_NONE : FRAMING_CHUNKED;
-	if (connect && m->has_length)
+	struct str same;
+	bool plain = connect && m->protocol.len == 0;
+	if ((connect && m->has_length) ||
+	    (plain && m->authority.len > 0 && !http1_authority(m->authority, true, &same)))
+		bad(h, REASON_BAD_REQUEST);
+	if (str_is(m->method, "TRACE") && (!end_stream || m->content_length > 0))
 		bad(h, REASON_BAD_REQUEST);
 }
 

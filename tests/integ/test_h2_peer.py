@@ -247,38 +247,192 @@ def test_what_may_have_run_is_never_said_to_be_unprocessed(mesh):
         assert headers["x-weft-error"].startswith("inbound;upstream_reset;")
 
 
-BAD = {
-    "host is not authority": (GET + [("host", "other")], None),
-    "a line end in a value": (GET + [("a", "b\r\nc: d")], None),
-    "a NUL in a value": (GET + [("a", "b\0c")], None),
-    "a line end in the path": ([*GET[:2], (":path", "/ HTTP/1.1\r\nx: y"), GET[3]], None),
-    "a blank in the path": ([*GET[:2], (":path", "/a b"), GET[3]], None),
-    "a blank in the method": ([(":method", "GET /x"), *GET[1:]], None),
-    "a colon in a name": (GET + [("a:b", "c")], None),
-    "an upper case name": (GET + [("Abc", "c")], None),
-    "connection": (GET + [("connection", "close")], None),
-    "transfer-encoding": (POST + [("transfer-encoding", "chunked")], b"0\r\n\r\n"),
-    "two lengths": (POST + [("content-length", "2"), ("content-length", "3")], b"ab"),
+def pseudo(method="GET", scheme="http", path="/a", authority="orders"):
+    head = [(":method", method), (":scheme", scheme), (":path", path), (":authority", authority)]
+    return [(n, v) for n, v in head if v is not None]
+
+
+CONNECT = [(":method", "CONNECT"), (":authority", "orders:80")]
+# SMG-15, SMG-16: heads that HTTP/1 could not say, or could say as two requests. All end without a body.
+BAD_HEADS = {
+    "host is not authority": GET + [("host", "other")],
+    "two hosts": GET[:3] + [("host", "orders"), ("host", "other")],
+    "a line end in a value": GET + [("a", "b\r\nc: d")],
+    "CR in a value": GET + [("a", "b\rc")],
+    "LF in a value": GET + [("a", "b\nc")],
+    "a NUL in a value": GET + [("a", "b\0c")],
+    "a control byte in a value": GET + [("a", "b\x01c")],
+    "DEL in a value": GET + [("a", "b\x7fc")],
+    "a blank before a value": GET + [("a", " b")],
+    "a tab behind a value": GET + [("a", "b\t")],
+    "a colon in a name": GET + [("a:b", "c")],
+    "a blank in a name": GET + [("a b", "c")],
+    "a line end in a name": GET + [("a\r\nb", "c")],
+    "LF in a name": GET + [("a\nb", "c")],
+    "a NUL in a name": GET + [("a\0", "c")],
+    "a byte beyond ASCII in a name": GET + [("a\u00e9", "c")],
+    "a bracket in a name": GET + [("a(b)", "c")],
+    "a whole request in a name": GET + [("a: b\r\n\r\nget / http/1.1\r\nhost", "c")],
+    "an upper case name": GET + [("Abc", "c")],
+    "an upper case transfer-encoding": GET + [("Transfer-Encoding", "chunked")],
+    "connection": GET + [("connection", "close")],
+    "connection that names a field": GET + [("connection", "authorization"), ("authorization", "x")],
+    "keep-alive": GET + [("keep-alive", "timeout=5")],
+    "proxy-connection": GET + [("proxy-connection", "close")],
+    "upgrade": GET + [("upgrade", "h2c")],
+    "transfer-encoding": GET + [("transfer-encoding", "chunked")],
+    "transfer-encoding: identity": GET + [("transfer-encoding", "identity")],
+    "te of a coding": GET + [("te", "gzip")],
+    "te of trailers and a coding": GET + [("te", "trailers, gzip")],
+    "two lengths": GET + [("content-length", "0"), ("content-length", "1")],
+    "two lengths alike": GET + [("content-length", "0"), ("content-length", "0")],
+    "a list of lengths": GET + [("content-length", "0, 0")],
+    "a length with a sign": GET + [("content-length", "+0")],
+    "an empty length": GET + [("content-length", "")],
+    "a length in hex": GET + [("content-length", "0x0")],
+    "a length beyond 2^64": GET + [("content-length", "18446744073709551616")],
+    "a length and no body": GET + [("content-length", "5")],
+    "two methods": GET + [(":method", "POST")],
+    "two paths": GET + [(":path", "/b")],
+    "two authorities": GET + [(":authority", "orders")],
+    "two schemes": [*GET[:2], *GET[1:]],
+    "a pseudo-field behind a field": GET[:3] + [("a", "b"), GET[3]],
+    "an unknown pseudo-field": GET + [(":a", "b")],
+    "a status in a request": GET + [(":status", "200")],
+    "a protocol without CONNECT": GET + [(":protocol", "websocket")],
+    "no method": GET[1:],
+    "no scheme": [GET[0], *GET[2:]],
+    "no path": GET[:2] + GET[3:],
+    "no authority and no host": GET[:3],
+    "an empty method": pseudo(method=""),
+    "a blank in the method": pseudo(method="GET /x"),
+    "a line end in the method": pseudo(method="GET / HTTP/1.1\r\nx:"),
+    "a bracket in the method": pseudo(method="GE(T"),
+    "an empty path": pseudo(path=""),
+    "a relative path": pseudo(path="a"),
+    "an absolute path with its scheme": pseudo(path="http://other/"),
+    "a blank in the path": pseudo(path="/a b"),
+    "a tab in the path": pseudo(path="/a\tb"),
+    "a line end in the path": pseudo(path="/ HTTP/1.1\r\nx: y"),
+    "a NUL in the path": pseudo(path="/\0"),
+    "a fragment in the path": pseudo(path="/a#b"),
+    "a byte beyond ASCII in the path": pseudo(path="/\u00e9"),
+    "an asterisk of GET": pseudo(path="*"),
+    "another scheme": pseudo(scheme="ftp"),
+    "a scheme that is more": pseudo(scheme="http://evil/?"),
+    "a user in the authority": pseudo(authority="u@orders"),
+    "a path in the authority": pseudo(authority="orders/x"),
+    "a blank in the authority": pseudo(authority="orders x"),
+    "a line end in the authority": pseudo(authority="orders\r\nx: y"),
+    "a list of authorities": pseudo(authority="orders,other"),
+    "a percent in the authority": pseudo(authority="orders%2fx"),
+    "two ports in the authority": pseudo(authority="orders:80:81"),
+    "a port that is too large": pseudo(authority="orders:65536"),
+    "a port that is no number": pseudo(authority="orders:http"),
+    "an open bracket in the authority": pseudo(authority="[::1"),
+    "an empty authority": pseudo(authority=""),
+    "CONNECT without a port": [(":method", "CONNECT"), (":authority", "orders")],
+    "CONNECT with a path": CONNECT + [(":path", "/")],
+    "CONNECT with a scheme": CONNECT + [(":scheme", "http")],
+    "CONNECT with a length": CONNECT + [("content-length", "0")],
+    "TRACE with a length": pseudo(method="TRACE") + [("content-length", "1")],
+}
+# The head is fine, the body contradicts it.
+BAD_BODIES = {
     "more than the length": (POST + [("content-length", "2")], b"abcd"),
     "less than the length": (POST + [("content-length", "6")], b"abcd"),
-    "two paths": (GET + [(":path", "/b")], None),
-    "a pseudo field behind a field": (GET[:3] + [("a", "b"), GET[3]], None),
-    "no path": (GET[:2] + GET[3:], None),
-    "an empty path": ([*GET[:2], (":path", ""), GET[3]], None),
-    "no authority and no host": (GET[:3], None),
-    "a relative path": ([*GET[:2], (":path", "a"), GET[3]], None),
+    "a body behind a length of zero": (POST + [("content-length", "0")], b"abcd"),
+    "transfer-encoding and a body": (POST + [("transfer-encoding", "chunked")], b"0\r\n\r\n"),
+    "a body of TRACE": (pseudo(method="TRACE"), b"abcd"),
+}
+ODD_BUT_LEGAL = {
+    "host that is authority": (GET + [("host", "ORDERS")], b"GET /a?b HTTP/1.1"),
+    "host and no authority": (GET[:3] + [("host", "orders")], b"GET /a?b HTTP/1.1"),
+    "a scheme in capitals": (pseudo(scheme="HTTP"), b"GET /a HTTP/1.1"),
+    "an odd method and path": (pseudo(method="M-SEARCH!", path="//a;b=c?d=%zz|{}\"<>"), b"M-SEARCH! //a;b=c?d=%zz|{}\"<> HTTP/1.1"),
+    "OPTIONS of the server": (pseudo(method="OPTIONS", path="*"), b"OPTIONS * HTTP/1.1"),
+    "an empty value and bytes beyond ASCII": (GET + [("a", ""), ("b", "\u00e9 \t x")], b"GET /a?b HTTP/1.1"),
+    "an authority with an empty port": (pseudo(authority="orders:"), b"GET /a HTTP/1.1"),
+    "IPv6": (pseudo(authority="[fd00::1]:80"), b"GET /a HTTP/1.1"),
+    "TRACE": (pseudo(method="TRACE"), b"TRACE /a HTTP/1.1"),
 }
 
 
-@pytest.mark.parametrize("what", BAD)
-def test_what_http_1_could_misread_is_refused_and_never_becomes_a_request(mesh, what):
-    got = []
-    with Origin(mesh.orders.host, HTTP, serving(OK, got)) as o, mesh.call() as c:
-        headers, body = BAD[what]
+def refused(mesh, headers, body):
+    with mesh.call() as c:
         got_headers, _, _, code = c.wait(c.ask(headers, body))
         assert c.ended or code == 1 or got_headers.get(":status") == "400", (got_headers, code)
+
+
+@pytest.mark.parametrize("what", BAD_HEADS)
+def test_a_head_that_http_1_could_misread_is_refused_and_sends_no_byte_to_the_application(mesh, what):
+    count = lambda: mesh.orders.metric("weft_requests_total", direction="inbound", reason="bad_request")  # noqa: E731
+    before = count()
+    with Origin(mesh.orders.host, HTTP, serving(OK, [])) as o:
+        refused(mesh, BAD_HEADS[what], None)
+        assert o.received() == b"" and not o.seen
+    assert count() - before == 1
+
+
+@pytest.mark.parametrize("what", BAD_BODIES)
+def test_a_body_that_its_head_contradicts_is_refused_and_never_becomes_a_request(mesh, what):
+    got = []
+    with Origin(mesh.orders.host, HTTP, serving(OK, got)) as o:
+        refused(mesh, *BAD_BODIES[what])
         assert not got
-        assert b"\r\nc: d" not in o.received() and b"x: y" not in o.received()
+        assert b"abcd" not in o.received() or b"Content-Length: 6" in o.received()
+
+
+@pytest.mark.parametrize("what", ODD_BUT_LEGAL)
+def test_what_is_merely_odd_becomes_one_request(mesh, what):
+    headers, line = ODD_BUT_LEGAL[what]
+    got = []
+    with Origin(mesh.orders.host, HTTP, serving(OK, got)), mesh.call() as c:
+        assert c.wait(c.ask(headers))[0][":status"] == "200"
+        assert [m.line for m in got] == [line] and len(got[0].get(b"host")) == 1
+
+
+@pytest.mark.parametrize("length", [True, False], ids=["by length", "chunked"])
+def test_a_body_that_breaks_off_at_any_byte_is_never_said_to_be_there(mesh, length):
+    """SMG-12: a chunk's size is written only with all its bytes, a length without its bytes ends with the connection."""
+    body, got = b"0123456789abcdef", []
+    with Origin(mesh.orders.host, HTTP, serving(OK, got)) as o:
+        for k in range(len(body)):
+            head = POST + ([("content-length", str(len(body)))] if length else [])
+            with mesh.call() as c:
+                sid = c.ask(head, body[:k], end=False)
+                want = b"\r\n\r\n" + (body[:k] if length or not k else b"%x\r\n" % k + body[:k] + b"\r\n")
+                wait_until(lambda k=k, want=want: len(o.seen) == k + 1 and o.seen[k].received.endswith(want), 5, "the piece")
+                if k % 2:
+                    c.h2.reset_stream(sid, 8)
+                    c.flush()
+                else:
+                    # A frame that says more than comes.
+                    c.sock.sendall((len(body)).to_bytes(3, "big") + b"\0\1" + sid.to_bytes(4, "big") + body[k:-1])
+                    c.close()
+            wait_until(lambda: len(o.threads) == len(o.seen) + 1 and not any(t.is_alive() for t in o.threads[1:]), 5, "the end at the application")
+        assert not got
+        for p in o.seen:
+            rest = bytes(p.received).partition(b"\r\n\r\n")[2]
+            while rest and not length:
+                size, _, rest = rest.partition(b"\r\n")
+                n = int(size, 16)
+                assert 0 < n <= len(rest) - 2 and rest[n:n + 2] == b"\r\n", "a size with its bytes, and never the last chunk"
+                rest = rest[n + 2:]
+            assert len(rest) < len(body)
+
+
+@pytest.mark.parametrize("name", ["content-length", "host", "authorization", "cookie", "x-forwarded-for", "forwarded", "via", "set-cookie", "content-type",
+                                  "x-weft-close", "trailer", "te", "connection", "transfer-encoding", "upgrade"])
+def test_trailers_of_http_2_that_frame_route_or_authorize_never_reach_the_application(mesh, name):
+    """Dropped, or the request is refused with them; what may pass passes."""
+    got = []
+    with Origin(mesh.orders.host, HTTP, serving(OK, got)), mesh.call() as c:
+        headers, _, _, code = c.wait(c.ask(POST, b"hi", [("x-a", "1"), (name, "trailers"), ("x-b", "2")]))
+        if headers.get(":status") == "200":
+            assert [(m.trailers, m.body) for m in got] == [([(b"x-a", b"1"), (b"x-b", b"2")], b"hi")]
+        else:
+            assert not got and name in ("host", "connection", "transfer-encoding", "upgrade", "content-length")
 
 
 def test_one_bad_stream_does_not_end_the_others(mesh):

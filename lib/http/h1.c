@@ -189,8 +189,12 @@ static void on_timer(struct timer *t)
 		s->progress_ms = now;
 	}
 	if (s->age_end_ms && now >= s->age_end_ms && !s->draining) {
-		s->draining_due = true;
-		drain(&s->base);
+		s->age_end_ms = 0;
+		s->aged = s->role == HTTP_SERVER && !s->st;
+		if (!s->aged) {
+			s->draining_due = true;
+			drain(&s->base);
+		}
 	}
 	if (!s->over && now >= deadline(s))
 		time_out(s);

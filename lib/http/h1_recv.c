@@ -37,6 +37,7 @@ static bool begin(struct h1 *s)
 		return false;
 	struct h1_stream *st = h1_stream_new(s);
 	st->rx = RX_HEAD;
+	s->draining |= s->aged;
 	s->head_since_ms = loop_now_ms(s->loop);
 	if (!s->base.ev->on_stream(s->base.ctx, &st->base, &st->base.ev, &st->base.ctx, &st->base.arena)) {
 		if (s->st == st)

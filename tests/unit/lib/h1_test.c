@@ -583,6 +583,30 @@ START_TEST(drains_an_idle_connection_at_once_and_a_busy_one_after_its_answer)
 }
 END_TEST
 
+static void ask_late(struct timer *t)
+{
+	timer_stop(t);
+	say((struct str)S("GET /" H "\r\n"), SIZE_MAX);
+}
+
+/* The age comes while nothing is asked: a FIN would cross the next request. */
+START_TEST(an_old_connection_ends_with_its_next_answer_not_before_it)
+{
+	struct conn *c = make_pair();
+	struct timer late;
+	refuse_streams = false;
+	own.lim.age_max_ms = 30;
+	own.session = codec_h1.session_new(c, HTTP_SERVER, &own.lim, &session_events, NULL);
+	timer_init(&late, loop, ask_late);
+	timer_start(&late, 120);
+	raw.want_eof = true;
+	own.wait_for = "closed(";
+	loop_run(loop);
+	compare("old", "head(GET a/) end closed(ok) ", (struct str)S(FINE_CLOSE));
+	tear_down();
+}
+END_TEST
+
 /* 1 MiB in; nothing is consumed: the codec stops at its window and what is behind stays in the sockets. */
 START_TEST(stops_reading_a_body_that_is_not_consumed)
 {
@@ -869,6 +893,7 @@ Suite *h1_suite(void)
 	tcase_add_test(tc, refuses_a_stream_with_503_when_the_owner_will_not_have_it);
 	tcase_add_test(tc, slow_heads_get_408_and_silent_connections_are_closed);
 	tcase_add_test(tc, drains_an_idle_connection_at_once_and_a_busy_one_after_its_answer);
+	tcase_add_test(tc, an_old_connection_ends_with_its_next_answer_not_before_it);
 	tcase_add_test(tc, stops_reading_a_body_that_is_not_consumed);
 	tcase_add_loop_test(tc, client, 0, (int)ARRAY_LEN(client_rows));
 	tcase_add_test(tc, a_connection_owed_a_body_is_never_idle);

@@ -133,10 +133,9 @@ static bool set_balancer(struct args *a, const char *v, struct err *err)
 	return true;
 }
 
-static bool set_age(struct args *a, const char *v, struct err *err)
+static bool life(uint64_t *ret_ms, const char *v, struct err *err)
 {
-	uint64_t *age = &a->options.connection_age_ms;
-	if (!str_to_ms(str_of(v), age) || *age < 100 || *age > 7 * 24 * 3600 * 1000u)
+	if (!str_to_ms(str_of(v), ret_ms) || *ret_ms < 100 || *ret_ms > 7 * 24 * 3600 * 1000u)
 		return err_set(err, ERR_INVALID, "\"%s\" is not a time from 100ms to 168h", v);
 	return true;
 }
@@ -149,6 +148,26 @@ static bool set_hedge(struct args *a, const char *v, struct err *err)
 	else if (!str_to_ms(str_of(v), after) || *after < 100 || *after > 3600 * 1000u)
 		return err_set(err, ERR_INVALID, "\"%s\" is not a time from 100ms to 1h, or 0 (never)", v);
 	return true;
+}
+
+static bool set_age(struct args *a, const char *v, struct err *err)
+{
+	return life(&a->options.connection_age_ms, v, err);
+}
+
+static bool set_idle_upstream(struct args *a, const char *v, struct err *err)
+{
+	return life(&a->options.idle_upstream_ms, v, err);
+}
+
+static bool set_idle_downstream(struct args *a, const char *v, struct err *err)
+{
+	return life(&a->options.idle_downstream_ms, v, err);
+}
+
+static bool set_head_timeout(struct args *a, const char *v, struct err *err)
+{
+	return life(&a->options.head_timeout_ms, v, err);
 }
 
 static bool set_level(struct args *a, const char *v, struct err *err)

@@ -12,5 +12,8 @@ OPTION("file",       'f', "WEFT_FILE",       "FILE",   set_file,      "everythin
 OPTION("balancer",   0,   "WEFT_BALANCER",   "NAME",   set_balancer,  "how an endpoint is chosen: p2c (default) or round-robin")
 OPTION("hedge-after", 0,  "WEFT_HEDGE_AFTER", "TIME",  set_hedge,     "a GET, HEAD or OPTIONS also goes to another endpoint when its own has been silent for so long (default: 2s; 0: never)")
 OPTION("connection-age", 0, "WEFT_CONNECTION_AGE", "TIME", set_age, "connections to other sidecars are replaced after this time +- 10 % (default: 1h)")
+OPTION("idle-upstream", 0, "WEFT_IDLE_UPSTREAM", "TIME", set_idle_upstream, "kept connections to applications and sidecars are closed after this time without a request (default: 1m)")
+OPTION("idle-downstream", 0, "WEFT_IDLE_DOWNSTREAM", "TIME", set_idle_downstream, "HTTP connections of clients are closed after this time without a request (default: 1h)")
+OPTION("head-timeout", 0, "WEFT_HEAD_TIMEOUT", "TIME", set_head_timeout, "the head of a request must be there this time after its first byte (default: 10s)")
 OPTION("drain",      0,   "WEFT_DRAIN",      "TIME",   set_drain,     "grace for open connections after SIGTERM (default: 28s)")
 OPTION("log-level",  0,   "WEFT_LOG_LEVEL",  "LEVEL",  set_level,     "debug, info, warn or error (default: info)")

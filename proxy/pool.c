@@ -485,22 +485,22 @@ static void sweep(struct timer *t)
 		struct pool_key *k = CONTAINER_OF(n, struct pool_key, node);
 		list_for_each_safe (u, &k->conns, struct upstream, node) {
 			bool idle = u->ready && u->idle_since_ms != 0;
-			if (idle && (u->draining || p->draining || now - u->idle_since_ms >= POOL_IDLE_MS))
+			if (idle && (u->draining || p->draining || now - u->idle_since_ms >= p->cfg.idle_ms))
 				drop(u);
 		}
-		if (k->n_conns == 0 && k->n_waiters == 0 && now - k->used_ms > POOL_IDLE_MS)
+		if (k->n_conns == 0 && k->n_waiters == 0 && now - k->used_ms > p->cfg.idle_ms)
 			key_free(k);
 	}
 	timer_start(&p->sweep, 1000);
 }
 
-struct http_limits pool_limits(void)
+struct http_limits pool_limits(uint64_t idle_ms)
 {
 	struct http_limits l = http_limits_default;
 	l.head_max += 4096;
 	l.fields_max += 8;
 	/* The client's pool lets idle connections go first: a GOAWAY that crosses a request costs that request a second try. */
-	l.idle_timeout_ms = 10 * POOL_IDLE_MS;
+	l.idle_timeout_ms = 10 * (idle_ms != 0 ? idle_ms : POOL_IDLE_MS);
 	return l;
 }
 
@@ -508,7 +508,9 @@ struct pool *pool_new(const struct pool_cfg *cfg)
 {
 	struct pool *p = NEW(struct pool);
 	p->cfg = *cfg;
-	p->limits = pool_limits();
+	if (p->cfg.idle_ms == 0)
+		p->cfg.idle_ms = POOL_IDLE_MS;
+	p->limits = pool_limits(p->cfg.idle_ms);
 	/* The sweep above lets idle connections go; the codec's own idle limit would race with a request that has just been given. */
 	p->limits.idle_timeout_ms = 0;
 	if (cfg->age_ms != 0)

@@ -16,9 +16,9 @@
 
 #include <jansson.h>
 
-#define POOL_CONNS_MAX     1024 /* connections to one place */
-#define POOL_WAITING_MAX   1024 /* requests that wait for one place */
-#define POOL_IDLE_MS       60000
+#define POOL_CONNS_MAX     1024  /* connections to one place */
+#define POOL_WAITING_MAX   1024  /* requests that wait for one place */
+#define POOL_IDLE_MS       60000 /* unless pool_cfg says otherwise */
 #define POOL_CLOSES_MS     200   /* who closes a kept HTTP/1 connection so soon and unannounced ... */
 #define POOL_SINGLE_MS     60000 /* ... gets each request on a connection of its own, for so long or until it keeps one */
 #define POOL_MESH_DIAL_MS  2500 /* below the 3 s of a second SYN retransmission */
@@ -37,14 +37,15 @@ const char *hop_name(enum hop h);
 struct pool;
 
 struct pool_cfg {
-	uint64_t age_ms; /* of a connection, then another; 0: the default */
+	uint64_t age_ms;  /* of a connection, then another; 0: the default */
+	uint64_t idle_ms; /* kept without a stream; 0: POOL_IDLE_MS */
 	struct loop *loop;
 	struct identity *identity;
 	const struct mark *mark;
 };
 struct pool *pool_new(const struct pool_cfg *cfg);
-/* The limits of messages on the hop: the usual ones and room for the hop's own fields (hop.tbl.h). */
-struct http_limits pool_limits(void);
+/* The limits of messages on the hop: the usual ones and room for the hop's own fields (hop.tbl.h). idle_ms: as in pool_cfg. */
+struct http_limits pool_limits(uint64_t idle_ms);
 void pool_free(struct pool **p);
 
 /* One who waits for a stream. Embed it. */

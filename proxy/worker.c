@@ -136,6 +136,20 @@ static bool configure(struct worker *w, struct err *err)
 	return w->link != NULL;
 }
 
+static void set_limits(struct proxy *p, const struct proxy_options *o)
+{
+	p->limits = http_limits_default;
+	/* An application's idle connection is ended by the application: closing it here would race with the request that it is about to
+	 * send, which without a mesh it would only risk at its server's leisure. */
+	p->limits.idle_timeout_ms = o->idle_downstream_ms != 0 ? o->idle_downstream_ms : IDLE_DOWNSTREAM_MS;
+	if (o->head_timeout_ms != 0)
+		p->limits.head_timeout_ms = o->head_timeout_ms;
+	p->own_limits = p->limits;
+	p->hop_limits = pool_limits(o->idle_upstream_ms);
+	p->own_limits.resets_burst = p->hop_limits.resets_burst = OWN_RESETS_BURST;
+	p->own_limits.resets_rate = p->hop_limits.resets_rate = OWN_RESETS_RATE;
+}
+
 static bool make(struct worker *w, struct err *err)
 {
 	struct proxy *p = &w->proxy;
@@ -149,17 +163,13 @@ static bool make(struct worker *w, struct err *err)
 	p->peers = verdicts_new();
 	p->balancer = balancer_new(p->loop, balance_ops_find(w->args->options.balancer), p->stats);
 	balancer_hedge_after(p->balancer, w->args->options.hedge_after_ms);
-	p->limits = http_limits_default;
-	/* An application's idle connection is ended by the application: closing it here would race with the request that it is about to
-	 * send, which without a mesh it would only risk at its server's leisure. */
-	p->limits.idle_timeout_ms = IDLE_DOWNSTREAM_MS;
-	p->own_limits = http_limits_default;
-	p->hop_limits = pool_limits();
-	p->own_limits.resets_burst = p->hop_limits.resets_burst = OWN_RESETS_BURST;
-	p->own_limits.resets_rate = p->hop_limits.resets_rate = OWN_RESETS_RATE;
+	set_limits(p, &w->args->options);
 	list_init(&p->sessions);
-	struct pool_cfg pool = {
-	    .loop = p->loop, .identity = p->identity, .mark = p->mark, .age_ms = w->args->options.connection_age_ms};
+	struct pool_cfg pool = {.loop = p->loop,
+				.identity = p->identity,
+				.mark = p->mark,
+				.age_ms = w->args->options.connection_age_ms,
+				.idle_ms = w->args->options.idle_upstream_ms};
 	p->pool = pool_new(&pool);
 	return configure(w, err);
 }

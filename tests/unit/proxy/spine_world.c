@@ -150,7 +150,7 @@ static void make(struct spine *w, struct proxy *p, const char *sa)
 	p->balancer = balancer_new(p->loop, balance_ops_find(""), p->stats);
 	p->limits = http_limits_default;
 	p->own_limits = http_limits_default;
-	p->hop_limits = pool_limits();
+	p->hop_limits = pool_limits(0);
 	list_init(&p->sessions);
 	struct pool_cfg pool = {.loop = w->loop, .identity = p->identity, .mark = p->mark};
 	p->pool = pool_new(&pool);

@@ -14,6 +14,7 @@ OPTION("hedge-after", 0,  "WEFT_HEDGE_AFTER", "TIME",  set_hedge,     "a GET, HE
 OPTION("connection-age", 0, "WEFT_CONNECTION_AGE", "TIME", set_age, "connections to other sidecars are replaced after this time +- 10 % (default: 1h)")
 OPTION("idle-upstream", 0, "WEFT_IDLE_UPSTREAM", "TIME", set_idle_upstream, "kept connections to applications and sidecars are closed after this time without a request (default: 1m)")
 OPTION("idle-downstream", 0, "WEFT_IDLE_DOWNSTREAM", "TIME", set_idle_downstream, "HTTP connections of clients are closed after this time without a request (default: 1h)")
+OPTION("stream-idle", 0, "WEFT_STREAM_IDLE", "TIME", set_stream_idle, "an exchange on which nothing moves is ended after this time (default: 5m)")
 OPTION("head-timeout", 0, "WEFT_HEAD_TIMEOUT", "TIME", set_head_timeout, "the head of a request must be there this time after its first byte (default: 10s)")
 OPTION("drain",      0,   "WEFT_DRAIN",      "TIME",   set_drain,     "grace for open connections after SIGTERM (default: 28s)")
 OPTION("log-level",  0,   "WEFT_LOG_LEVEL",  "LEVEL",  set_level,     "debug, info, warn or error (default: info)")

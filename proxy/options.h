@@ -38,6 +38,7 @@ struct proxy_options {
 	uint64_t connection_age_ms; /* upstream connections are replaced after that, +- 10 %; 0: the default */
 	uint64_t idle_upstream_ms,
 	    idle_downstream_ms;   /* connections without a request are closed then; 0: the default */
+	uint64_t stream_idle_ms;  /* an exchange without progress; 0: the default */
 	uint64_t head_timeout_ms; /* first byte to complete head; 0: the default */
 	enum event_level log_level;
 };

@@ -513,6 +513,8 @@ struct pool *pool_new(const struct pool_cfg *cfg)
 	p->limits = pool_limits(p->cfg.idle_ms);
 	/* The sweep above lets idle connections go; the codec's own idle limit would race with a request that has just been given. */
 	p->limits.idle_timeout_ms = 0;
+	if (cfg->stream_idle_ms != 0)
+		p->limits.stream_idle_ms = cfg->stream_idle_ms;
 	if (cfg->age_ms != 0)
 		p->limits.age_max_ms = cfg->age_ms;
 	map_init(&p->keys);

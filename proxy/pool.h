@@ -37,8 +37,9 @@ const char *hop_name(enum hop h);
 struct pool;
 
 struct pool_cfg {
-	uint64_t age_ms;  /* of a connection, then another; 0: the default */
-	uint64_t idle_ms; /* kept without a stream; 0: POOL_IDLE_MS */
+	uint64_t age_ms;         /* of a connection, then another; 0: the default */
+	uint64_t idle_ms;        /* kept without a stream; 0: POOL_IDLE_MS */
+	uint64_t stream_idle_ms; /* an exchange without progress; 0: the default */
 	struct loop *loop;
 	struct identity *identity;
 	const struct mark *mark;

@@ -144,8 +144,11 @@ static void set_limits(struct proxy *p, const struct proxy_options *o)
 	p->limits.idle_timeout_ms = o->idle_downstream_ms != 0 ? o->idle_downstream_ms : IDLE_DOWNSTREAM_MS;
 	if (o->head_timeout_ms != 0)
 		p->limits.head_timeout_ms = o->head_timeout_ms;
+	if (o->stream_idle_ms != 0)
+		p->limits.stream_idle_ms = o->stream_idle_ms;
 	p->own_limits = p->limits;
 	p->hop_limits = pool_limits(o->idle_upstream_ms);
+	p->hop_limits.stream_idle_ms = p->limits.stream_idle_ms;
 	p->own_limits.resets_burst = p->hop_limits.resets_burst = OWN_RESETS_BURST;
 	p->own_limits.resets_rate = p->hop_limits.resets_rate = OWN_RESETS_RATE;
 }
@@ -169,7 +172,8 @@ static bool make(struct worker *w, struct err *err)
 				.identity = p->identity,
 				.mark = p->mark,
 				.age_ms = w->args->options.connection_age_ms,
-				.idle_ms = w->args->options.idle_upstream_ms};
+				.idle_ms = w->args->options.idle_upstream_ms,
+				.stream_idle_ms = w->args->options.stream_idle_ms};
 	p->pool = pool_new(&pool);
 	return configure(w, err);
 }

@@ -21,4 +21,11 @@ struct http_stream {
 	struct arena *arena; /* the owner's */
 };
 
+/* A server that owes the answer waits so much longer without progress than who asks for it upstream: that one has a 504 to give for it. More than the
+ * codecs' timers are late by. */
+static inline uint64_t http_answer_slack_ms(uint64_t stream_idle_ms)
+{
+	return stream_idle_ms ? MAX(stream_idle_ms / 4, (uint64_t)500) : 0;
+}
+
 #endif

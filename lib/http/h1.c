@@ -11,6 +11,8 @@
 
 #include <stdlib.h>
 
+#define LOOKS 8 /* of the timer, before a wait is over */
+
 /* Many are idle at once; the exchange is apart. */
 _Static_assert(sizeof(struct h1) <= 512, "struct h1 stays within 512 bytes");
 _Static_assert(sizeof(struct h1_stream) <= 1024, "struct h1_stream stays within 1 KiB");
@@ -141,10 +143,19 @@ static bool in_request_head(const struct h1 *s)
 	return s->role == HTTP_SERVER && s->st && s->st->rx == RX_HEAD;
 }
 
+/* How long without progress; 0: for ever. */
+static uint64_t patience(const struct h1 *s)
+{
+	if (!s->st)
+		return s->lim.idle_timeout_ms;
+	bool owed = s->role == HTTP_SERVER && s->st->rx == RX_DONE && !s->st->sent_head;
+	return s->lim.stream_idle_ms + (owed ? http_answer_slack_ms(s->lim.stream_idle_ms) : 0);
+}
+
 /* When to look next; UINT64_MAX: never. */
 static uint64_t deadline(const struct h1 *s)
 {
-	uint64_t at = UINT64_MAX, wait = s->st ? s->lim.stream_idle_ms : s->lim.idle_timeout_ms;
+	uint64_t at = UINT64_MAX, wait = patience(s);
 	if (in_request_head(s) && s->lim.head_timeout_ms)
 		at = s->head_since_ms + s->lim.head_timeout_ms;
 	else if (wait)
@@ -152,12 +163,15 @@ static uint64_t deadline(const struct h1 *s)
 	return s->age_end_ms && !s->draining ? MIN(at, s->age_end_ms) : at;
 }
 
-/* Only ever starts it earlier than it runs: a deadline that moved away is seen when the timer looks. */
+/* Only ever starts it earlier than it runs: a deadline that moved away is seen when the timer looks. It looks several times before that, since when what
+ * was written has left is not told: it would otherwise seem to have left only now. */
 void h1_arm(struct h1 *s)
 {
-	uint64_t now = loop_now_ms(s->loop), at = deadline(s);
+	uint64_t now = loop_now_ms(s->loop), at = deadline(s), wait = patience(s);
 	if (s->dead || s->over || at == UINT64_MAX)
 		return;
+	if (wait)
+		at = MIN(at, now + MAX(wait / LOOKS, (uint64_t)1));
 	if (!timer_running(&s->timer) || at < s->timer_ms) {
 		s->timer_ms = at;
 		timer_start(&s->timer, at > now ? at - now : 0);

@@ -115,11 +115,17 @@ static void drain_due(struct h2_session *s)
 
 /* --- streams without progress --- */
 
+static uint64_t patience(const struct h2_session *s, const struct h2_stream *st)
+{
+	bool owed = s->role == HTTP_SERVER && st->in_ended && !st->head_queued;
+	return s->lim.stream_idle_ms + (owed ? http_answer_slack_ms(s->lim.stream_idle_ms) : 0);
+}
+
 static void scan_due(struct h2_session *s, uint64_t now)
 {
 	uint64_t next = 0;
 	list_for_each_safe (st, &s->streams, struct h2_stream, node) {
-		uint64_t end = st->progress_ms + s->lim.stream_idle_ms;
+		uint64_t end = st->progress_ms + patience(s, st);
 		if (end > now) {
 			nearer(&next, end);
 			continue;

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a connection may do without a request, and how long a head may take: with short times, given as options (--idle-upstream, --idle-downstream,
---head-timeout; defaults 1 min, 1 h, 10 s)."""
+--stream-idle, --head-timeout; defaults 1 min, 1 h, 5 min, 10 s)."""
 
 import contextlib
 import os
@@ -13,7 +13,7 @@ from harness.mesh import FileMesh
 from harness.netns import Net, wait_until
 
 PORT = 8080
-UPSTREAM, DOWNSTREAM, HEAD = 0.4, 1.2, 0.5
+UPSTREAM, DOWNSTREAM, STREAM, HEAD = 0.4, 0.8, 2.0, 0.5
 GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 WAYS = ["from the local application", "from outside the mesh"]
@@ -23,7 +23,8 @@ WAYS = ["from the local application", "from outside the mesh"]
 def mesh(tmp_path_factory):
     if os.geteuid() != 0:
         missing("network namespaces need root")
-    env = {f"WEFT_{k}": f"{int(v * 1000)}ms" for k, v in (("IDLE_UPSTREAM", UPSTREAM), ("IDLE_DOWNSTREAM", DOWNSTREAM), ("HEAD_TIMEOUT", HEAD))}
+    env = {f"WEFT_{k}": f"{int(v * 1000)}ms" for k, v in (("IDLE_UPSTREAM", UPSTREAM), ("IDLE_DOWNSTREAM", DOWNSTREAM),
+                                                                 ("STREAM_IDLE", STREAM), ("HEAD_TIMEOUT", HEAD))}
     with Net() as net, FileMesh(net, tmp_path_factory.mktemp("idle")) as m:
         m.orders = m.workload(net.host("a"), "orders", ports=f"{PORT}/http", env=env)
         m.web = m.workload(net.host("b"), "web", env=env)
@@ -46,7 +47,7 @@ def serve(p):
     with contextlib.suppress(OSError):
         while m := p.read():
             if b"/slow" in m.line:
-                time.sleep(2 * max(UPSTREAM, DOWNSTREAM))
+                time.sleep(1.5 * max(UPSTREAM, DOWNSTREAM))
             p.send(OK)
 
 
@@ -55,10 +56,11 @@ def kept(w):
 
 
 def test_a_kept_connection_without_a_request_is_closed_towards_the_application_and_over_the_hop(mesh):
-    with Origin(mesh.orders.host, PORT, serve) as o, client(mesh, WAYS[0]) as c:
+    with Origin(mesh.orders.host, PORT, serve) as o:
         for _ in range(2):
-            c.send(GET)
-            assert c.read().body == b"ok"
+            with client(mesh, WAYS[0]) as c:
+                c.send(GET)
+                assert c.read().body == b"ok"
             n, asked = len(o.seen), time.monotonic()
             assert kept(mesh.web) == 1 and kept(mesh.orders) == 1
             wait_until(lambda: kept(mesh.web) == 0 and kept(mesh.orders) == 0, 5, "nothing is kept any more")
@@ -77,7 +79,7 @@ def test_a_client_that_asks_nothing_is_closed_in_order_and_counted_as_idle(mesh,
         assert c.read().body == b"ok"
         answered = time.monotonic()
         assert c.rest() == b""
-        assert DOWNSTREAM - 0.1 <= time.monotonic() - answered < 5
+        assert DOWNSTREAM - 0.1 <= time.monotonic() - answered < 2 * DOWNSTREAM + 1
     wait_until(lambda: count() == before + 1, 5, "the count")
 
 
@@ -86,6 +88,31 @@ def test_an_exchange_is_not_idle_however_long_its_answer_takes(mesh, way):
     with Origin(mesh.orders.host, PORT, serve), client(mesh, way) as c:
         c.send(GET.replace(b" / ", b" /slow "))
         assert c.read().body == b"ok"
+
+
+def test_an_exchange_on_which_nothing_moves_is_ended_with_a_504_or_for_who_owes_its_request_with_a_cut(mesh):
+    """Four at once: from either side, an application that does not answer and a client that does not go on."""
+    def silent(p):
+        with contextlib.suppress(OSError):
+            p.rest()
+
+    with Origin(mesh.orders.host, PORT, silent), contextlib.ExitStack() as stack:
+        waiting = {way: stack.enter_context(client(mesh, way)) for way in WAYS}
+        owing = {way: stack.enter_context(client(mesh, way)) for way in WAYS}
+        began = time.monotonic()
+        for c in waiting.values():
+            c.send(GET)
+        for c in owing.values():
+            c.send(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\nhalf")
+        for way, c in waiting.items():
+            m = c.read()
+            assert m.status == 504 and m.get(b"x-weft-error")[0].split(b";")[1] == b"timeout", (way, m)
+        assert STREAM - 0.1 <= time.monotonic() - began < 10
+        for way, c in owing.items():
+            with contextlib.suppress(ConnectionResetError):
+                m = c.read()
+                assert m is None or m.status == 504, (way, m)
+                assert c.rest() == b""
 
 
 @pytest.mark.parametrize("way", WAYS)

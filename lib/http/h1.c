@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* h1.c: HTTP/1.0 and HTTP/1.1 on one connection (RFC 9112): the session. It owns the connection, its timer and which exchange is
- * open; reading is in h1_recv.c, writing in h1_send.c, the grammar in parse.c and write.c.
+ * open; reading is in h1_recv.c, writing in h1_send.c, the grammar in parse_*.c and write.c.
  *
  * One exchange at a time. What could leave a peer in doubt where a message ends closes the connection: a body that nobody read,
  * a request that was answered before it was complete, bytes that nobody asked for. Everything that calls the owner runs

@@ -10,7 +10,7 @@ byte by byte."""
 
 import collections
 
-# lib/http/parse.c: trailers that frame, route, authorize or describe content are dropped (RFC 9110 6.5.1).
+# lib/http/parse_body.c: trailers that frame, route, authorize or describe content are dropped (RFC 9110 6.5.1).
 FORBIDDEN_TRAILERS = {
     b"age", b"authorization", b"cache-control", b"connection", b"content-encoding", b"content-length", b"content-range", b"content-type",
     b"cookie", b"cookie2", b"date", b"expect", b"expires", b"forwarded", b"host", b"http2-settings", b"if-match", b"if-modified-since",

@@ -1,215 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* parse.c: message heads and bodies of HTTP/1, from bytes to struct message. Reading order: characters, lines, request and
- * status line, fields, what the fields mean together, bodies. Owns nothing but the line that has not ended yet. */
-#include "lib/http/parse.h"
-
-#include "lib/mem.h"
+/* parse_head.c: message heads of HTTP/1, from bytes to struct message. Reading order: request and status line, fields, what the fields mean together, the
+ * head as a whole. */
+#include "lib/http/parse_impl.h"
 
 #define LINE0_EXTRA    (HTTP1_METHOD_MAX + 1 + 1 + 8 + 2) /* method SP target SP HTTP/1.1 CRLF */
 #define CONNECTION_MAX 32                                 /* options in all Connection lines of a message */
-
-/* --- characters --- */
-
-enum { C_TOKEN = 1, C_VALUE = 2, C_TARGET = 4, C_HOST = 8, C_QUOTED = 16 };
-
-#define ALNUM (C_TOKEN | C_VALUE | C_TARGET | C_HOST | C_QUOTED)
-#define TOKEN (C_TOKEN | C_VALUE | C_TARGET | C_QUOTED)
-#define HOST  (C_TOKEN | C_VALUE | C_TARGET | C_QUOTED | C_HOST) /* in tokens and in reg-names */
-#define SUBD  (C_VALUE | C_TARGET | C_QUOTED | C_HOST)           /* in reg-names, not in tokens */
-#define OTHER (C_VALUE | C_TARGET | C_QUOTED)
-
-/* C_QUOTED: qdtext and quoted-pair without '"' and '\', which the state machine of chunk extensions handles. */
-static const uint8_t chars[256] = {
-    ['\t'] = C_VALUE | C_QUOTED,
-    [' '] = C_VALUE | C_QUOTED,
-    ['!'] = HOST,
-    ['"'] = C_VALUE | C_TARGET,
-    ['#'] = C_TOKEN | C_VALUE | C_QUOTED,
-    ['$'] = HOST,
-    ['%'] = TOKEN,
-    ['&'] = HOST,
-    ['\''] = HOST,
-    ['('] = SUBD,
-    [')'] = SUBD,
-    ['*'] = HOST,
-    ['+'] = HOST,
-    [','] = OTHER,
-    ['-'] = HOST,
-    ['.'] = HOST,
-    ['/'] = OTHER,
-    ['0' ... '9'] = ALNUM,
-    [':'] = OTHER,
-    [';'] = SUBD,
-    ['<'] = OTHER,
-    ['='] = SUBD,
-    ['>'] = OTHER,
-    ['?'] = OTHER,
-    ['@'] = OTHER,
-    ['A' ... 'Z'] = ALNUM,
-    ['['] = OTHER,
-    ['\\'] = C_VALUE | C_TARGET,
-    [']'] = OTHER,
-    ['^'] = TOKEN,
-    ['_'] = HOST,
-    ['`'] = TOKEN,
-    ['a' ... 'z'] = ALNUM,
-    ['{'] = OTHER,
-    ['|'] = TOKEN,
-    ['}'] = OTHER,
-    ['~'] = HOST,
-    [0x80 ... 0xff] = C_VALUE | C_QUOTED,
-};
-
-static bool is(char c, uint8_t class)
-{
-	return (chars[(uint8_t)c] & class) != 0;
-}
-
-static bool all(struct str s, uint8_t class)
-{
-	uint8_t both = class;
-	for (size_t i = 0; i < s.len; i++)
-		both &= chars[(uint8_t)s.p[i]];
-	return both == class;
-}
-
-bool http1_is_token(struct str s)
-{
-	return s.len > 0 && all(s, C_TOKEN);
-}
-
-bool http1_is_value(struct str s)
-{
-	return all(s, C_VALUE) && str_trim(s).len == s.len;
-}
-
-bool http1_is_phrase(struct str s)
-{
-	return all(s, C_VALUE);
-}
-
-bool http1_is_target(struct str s)
-{
-	return s.len > 0 && all(s, C_TARGET);
-}
-
-/* Case does not matter: `s` against lower-case text of a table. */
-static bool is_word(struct str s, const char *lower)
-{
-	return str_ieq(s, str_of(lower));
-}
-
-/* --- lines --- */
-
-/* What was taken of a piece: whole lines, CRLF included, copied to the arena: the line that had begun, or all that end in
- * this piece up to the first empty one. `max_line` is asked whether a line of n bytes (so far, if it has not ended) may be;
- * the first that may not is never among them and is told by its first bytes. */
-struct piece {
-	struct str whole; /* lines; empty: none */
-	struct str over;  /* p not NULL: this line (or beginning of one) is too long */
-	bool no_room;     /* the arena's cap */
-};
-
-typedef bool may_fn(const void *ctx, size_t line, size_t bytes_before, size_t n);
-
-static void part_add(struct http1_lines *l, const char *p, size_t n)
-{
-	if (l->part_len + n > l->part_cap) {
-		l->part_cap = MAX(MAX(l->part_cap * 2, l->part_len + n), (size_t)256);
-		l->part = mem_realloc(l->part, l->part_cap);
-	}
-	memcpy(l->part + l->part_len, p, n);
-	l->part_len += n;
-}
-
-static void lines_done(struct http1_lines *l)
-{
-	FREE(&l->part);
-	l->part_len = l->part_cap = 0;
-}
-
-static struct str lines_keep(struct http1_lines *l, const char *p, size_t n, struct piece *ret)
-{
-	char *copy = arena_alloc(l->arena, n);
-	if (!copy) {
-		ret->no_room = true;
-		return (struct str){0};
-	}
-	memcpy(copy, p, n);
-	return str_make(copy, n);
-}
-
-/* The line that began in an earlier piece. */
-static size_t lines_go_on(struct http1_lines *l, struct str in, may_fn *may, const void *ctx, struct piece *ret)
-{
-	const char *nl = memchr(in.p, '\n', in.len);
-	size_t n = nl ? (size_t)(nl - in.p) + 1 : in.len;
-	part_add(l, in.p, n);
-	if (!may(ctx, l->count, l->bytes, l->part_len))
-		ret->over = str_make(l->part, l->part_len);
-	else if (nl) {
-		ret->whole = lines_keep(l, l->part, l->part_len, ret);
-		l->part_len = 0;
-	}
-	return n;
-}
-
-static size_t lines_take(struct http1_lines *l, struct str in, may_fn *may, const void *ctx, struct piece *ret)
-{
-	*ret = (struct piece){0};
-	if (l->part_len)
-		return lines_go_on(l, in, may, ctx, ret);
-	size_t at = 0, line = l->count, before = l->bytes;
-	bool empty = false;
-	while (at < in.len && !empty && !ret->over.p) {
-		const char *nl = memchr(in.p + at, '\n', in.len - at);
-		size_t n = nl ? (size_t)(nl - in.p) + 1 - at : in.len - at;
-		if (!may(ctx, line, before, n)) {
-			ret->over = str_make(in.p + at, n);
-			break;
-		}
-		if (!nl)
-			break;
-		empty = n == 2 && in.p[at] == '\r';
-		before += line++ || !l->free_first ? n : 0;
-		at += n;
-	}
-	if (at) {
-		ret->whole = lines_keep(l, in.p, at, ret);
-		return at;
-	}
-	if (!ret->over.p)
-		part_add(l, in.p, in.len);
-	return in.len;
-}
-
-/* Cuts the first line off `rest`: *ret_line without its CRLF. False: it does not end in CRLF, or has another CR within. */
-static bool line_cut(struct str *rest, struct str *ret_line)
-{
-	const char *nl = memchr(rest->p, '\n', rest->len);
-	size_t n = (size_t)(nl - rest->p);
-	struct str line = str_make(rest->p, n);
-	*rest = str_make(nl + 1, rest->len - n - 1);
-	if (n == 0 || line.p[n - 1] != '\r')
-		return false;
-	line.len--;
-	*ret_line = line;
-	return memchr(line.p, '\r', line.len) == NULL;
-}
-
-/* "name: value": token, no space before the colon; the value trimmed and without control bytes. */
-static bool field_cut(struct str line, struct str *ret_name, struct str *ret_value)
-{
-	struct str name, value;
-	if (!str_cut(line, ':', &name, &value) || !http1_is_token(name))
-		return false;
-	value = str_trim(value);
-	if (!all(value, C_VALUE))
-		return false;
-	*ret_name = name;
-	*ret_value = value;
-	return true;
-}
 
 /* --- request line and status line --- */
 
@@ -246,41 +41,13 @@ static bool version_line(struct http1_head *h, struct str v)
 	return true;
 }
 
-static bool reg_name_or_ip(struct str host)
-{
-	if (host.len == 0)
-		return false;
-	if (host.p[0] != '[')
-		return all(host, C_HOST);
-	struct ip ip;
-	return host.len > 2 && host.p[host.len - 1] == ']' && memchr(host.p, ':', host.len) &&
-	       ip_parse(str_make(host.p + 1, host.len - 2), &ip);
-}
-
-bool http1_authority(struct str s, bool need_port, struct str *ret)
-{
-	size_t host_len = s.len;
-	const char *colon = memrchr(s.p, ':', s.len);
-	const char *bracket = memrchr(s.p, ']', s.len);
-	if (colon && (!bracket || bracket < colon))
-		host_len = (size_t)(colon - s.p);
-	if (!reg_name_or_ip(str_make(s.p, host_len)))
-		return false;
-	struct str port = host_len < s.len ? str_make(s.p + host_len + 1, s.len - host_len - 1) : (struct str){0};
-	uint64_t number;
-	if (port.len > 5 || (port.len && !str_to_u64(port, 65535, &number)) || (need_port && !port.len))
-		return false;
-	*ret = port.len ? s : str_make(s.p, host_len);
-	return true;
-}
-
 /* scheme "://" authority [path] [query] of http and https. */
 static bool target_absolute(struct http1_head *h, struct str target)
 {
 	struct message *m = h->msg;
 	struct str scheme, rest;
-	if (!str_cut(target, ':', &scheme, &rest) || (!is_word(scheme, "http") && !is_word(scheme, "https")) ||
-	    !str_starts(rest, STR("//")))
+	if (!str_cut(target, ':', &scheme, &rest) ||
+	    (!http1_is_word(scheme, "http") && !http1_is_word(scheme, "https")) || !str_starts(rest, STR("//")))
 		return malformed(h, "the request target has no form that is allowed here");
 	rest = str_make(rest.p + 2, rest.len - 2);
 	size_t n = 0;
@@ -380,8 +147,9 @@ static bool is_coded_chunked(struct str value)
 	if (!str_cut(value, ',', &coding, &value))
 		return false;
 	coding = str_trim(coding);
-	return (is_word(coding, "gzip") || is_word(coding, "deflate") || is_word(coding, "compress")) &&
-	       is_word(str_trim(value), "chunked");
+	return (http1_is_word(coding, "gzip") || http1_is_word(coding, "deflate") ||
+		http1_is_word(coding, "compress")) &&
+	       http1_is_word(str_trim(value), "chunked");
 }
 
 static bool on_coding(struct http1_head *h, struct str name, struct str value)
@@ -390,7 +158,7 @@ static bool on_coding(struct http1_head *h, struct str name, struct str value)
 		return malformed(h, "more than one Transfer-Encoding");
 	h->has_te = true;
 	h->te_unknown = is_coded_chunked(value);
-	return h->te_unknown || is_word(value, "chunked") || malformed(h, "Transfer-Encoding is not \"chunked\"");
+	return h->te_unknown || http1_is_word(value, "chunked") || malformed(h, "Transfer-Encoding is not \"chunked\"");
 }
 
 static bool on_connection(struct http1_head *h, struct str name, struct str value)
@@ -410,7 +178,7 @@ static bool on_te(struct http1_head *h, struct str name, struct str value)
 		struct str one;
 		if (!str_cut(value, ',', &one, &value))
 			value.len = 0;
-		if (is_word(str_trim(one), "trailers") && !h->te_trailers) {
+		if (http1_is_word(str_trim(one), "trailers") && !h->te_trailers) {
 			h->te_trailers = true;
 			return message_add(h->msg, name, STR("trailers"), true) || no_room(h);
 		}
@@ -425,7 +193,7 @@ static bool on_expect(struct http1_head *h, struct str name, struct str value)
 		return message_add(m, name, value, true) || no_room(h);
 	if (m->version == HTTP_1_0)
 		return true; /* RFC 9110 10.1.1: ignored */
-	if (m->expect_continue || !is_word(value, "100-continue"))
+	if (m->expect_continue || !http1_is_word(value, "100-continue"))
 		return bad(h, REASON_EXPECTATION, "the only expectation is 100-continue");
 	m->expect_continue = true;
 	return message_add(m, name, value, true) || no_room(h);
@@ -457,7 +225,7 @@ static bool field_line(struct http1_head *h, struct str line)
 	struct str name, value;
 	if (h->fields++ == h->lim->fields_max)
 		return bad(h, REASON_HEAD_TOO_LARGE, "too many fields");
-	if (!field_cut(line, &name, &value))
+	if (!http1_field_cut(line, &name, &value))
 		return malformed(h, "a field line is malformed");
 	for (size_t i = 0; i < ARRAY_LEN(special); i++)
 		if (special[i].name.len == name.len && str_ieq(special[i].name, name))
@@ -483,15 +251,15 @@ static bool option_take(struct http1_head *h, struct str option, struct options 
 	if (!http1_is_token(option) || ++o->count > CONNECTION_MAX)
 		return malformed(h, "Connection is not a short list of tokens");
 	for (size_t i = 0; i < ARRAY_LEN(never_nominated); i++)
-		if (is_word(option, never_nominated[i]))
+		if (http1_is_word(option, never_nominated[i]))
 			return malformed(h, "Connection names a field that is not for this hop");
-	if (is_word(option, "close"))
+	if (http1_is_word(option, "close"))
 		o->close = true;
-	else if (is_word(option, "keep-alive"))
+	else if (http1_is_word(option, "keep-alive"))
 		o->keep_alive = true;
-	else if (is_word(option, "upgrade"))
+	else if (http1_is_word(option, "upgrade"))
 		o->upgrade = true;
-	else if (!is_word(option, "te")) {
+	else if (!http1_is_word(option, "te")) {
 		char name[256]; /* longer ones cannot be compared by message_del; nobody has such a field */
 		if (option.len >= sizeof(name))
 			return malformed(h, "Connection is not a short list of tokens");
@@ -538,7 +306,7 @@ static bool upgrade_judge(struct http1_head *h, bool nominated)
 			one = str_trim(one);
 			if (one.len && !is_protocol(one))
 				return malformed(h, "Upgrade is not a list of protocols");
-			if (!one.len || is_word(one, "h2c"))
+			if (!one.len || http1_is_word(one, "h2c"))
 				continue;
 			if (!nominated || m->version == HTTP_1_0)
 				continue; /* RFC 9110 7.8: not meant for us, or ignored */
@@ -669,7 +437,7 @@ void http1_head_init(struct http1_head *h, struct arena *a, const struct http_li
 
 void http1_head_done(struct http1_head *h)
 {
-	lines_done(&h->lines);
+	http1_lines_done(&h->lines);
 }
 
 static bool head_may(const void *ctx, size_t line, size_t before, size_t n)
@@ -708,7 +476,7 @@ static enum http1_step head_lines(struct http1_head *h, struct str whole)
 	enum http1_step step = HTTP1_MORE;
 	while (whole.len && step == HTTP1_MORE) {
 		struct str line;
-		if (!line_cut(&whole, &line)) {
+		if (!http1_line_cut(&whole, &line)) {
 			malformed(h, "a line does not end in CRLF, or has a bare CR");
 			return HTTP1_BAD;
 		}
@@ -724,8 +492,8 @@ enum http1_step http1_head_feed(struct http1_head *h, struct str in, size_t *ret
 	if (!h->msg)
 		step = (no_room(h), HTTP1_BAD);
 	while (at < in.len && step == HTTP1_MORE) {
-		struct piece piece;
-		at += lines_take(&h->lines, str_make(in.p + at, in.len - at), head_may, h, &piece);
+		struct http1_piece piece;
+		at += http1_lines_take(&h->lines, str_make(in.p + at, in.len - at), head_may, h, &piece);
 		if (piece.no_room)
 			step = (no_room(h), HTTP1_BAD);
 		else if (piece.whole.len)
@@ -735,294 +503,4 @@ enum http1_step http1_head_feed(struct http1_head *h, struct str in, size_t *ret
 	}
 	*ret_used = at;
 	return step;
-}
-
-/* --- bodies --- */
-
-/* RFC 9110 6.5.1. Also what the mesh itself or a cache would act upon. */
-static const char *const trailer_forbidden[] = {
-    "age",
-    "authorization",
-    "cache-control",
-    "connection",
-    "content-encoding",
-    "content-length",
-    "content-range",
-    "content-type",
-    "cookie",
-    "cookie2",
-    "date",
-    "expect",
-    "expires",
-    "forwarded",
-    "host",
-    "http2-settings",
-    "if-match",
-    "if-modified-since",
-    "if-none-match",
-    "if-range",
-    "if-unmodified-since",
-    "keep-alive",
-    "location",
-    "max-forwards",
-    "pragma",
-    "proxy-authenticate",
-    "proxy-authorization",
-    "proxy-connection",
-    "range",
-    "retry-after",
-    "set-cookie",
-    "te",
-    "trailer",
-    "transfer-encoding",
-    "upgrade",
-    "vary",
-    "via",
-    "www-authenticate",
-    "x-forwarded-for",
-    "x-forwarded-host",
-    "x-forwarded-proto",
-};
-
-bool http1_trailer_forbidden(struct str name)
-{
-	for (size_t i = 0; i < ARRAY_LEN(trailer_forbidden); i++)
-		if (is_word(name, trailer_forbidden[i]))
-			return true;
-	return false;
-}
-
-enum chunk_state {
-	CHUNK_SIZE,
-	CHUNK_EXT_NAME_0, /* the first byte of it */
-	CHUNK_EXT_NAME,
-	CHUNK_EXT_VALUE_0,
-	CHUNK_EXT_VALUE,
-	CHUNK_EXT_QUOTED,
-	CHUNK_EXT_ESCAPED,
-	CHUNK_EXT_QUOTED_END,
-	CHUNK_SIZE_LF,
-	CHUNK_DATA,
-	CHUNK_DATA_CR,
-	CHUNK_DATA_LF,
-	CHUNK_TRAILERS,
-	CHUNK_END,
-};
-
-void http1_body_init(struct http1_body *b, const struct message *m, const struct http_limits *lim)
-{
-	MUST(m != NULL && m->arena != NULL && lim != NULL);
-	*b = (struct http1_body){.lim = lim, .framing = m->framing, .request = m->request, .lines.arena = m->arena};
-	if (m->framing == FRAMING_LENGTH)
-		b->left = m->content_length;
-}
-
-void http1_body_done(struct http1_body *b)
-{
-	lines_done(&b->lines);
-}
-
-static enum http1_step body_bad(struct http1_body *b, enum reason why, const char *what)
-{
-	b->why = b->request ? why : REASON_UPSTREAM_PROTOCOL;
-	b->what = what;
-	return HTTP1_BAD;
-}
-
-static int hex(char c)
-{
-	return c >= '0' && c <= '9'   ? c - '0'
-	       : c >= 'a' && c <= 'f' ? c - 'a' + 10
-	       : c >= 'A' && c <= 'F' ? c - 'A' + 10
-				      : -1;
-}
-
-/* A byte of the size, or the one that ends it. */
-static bool chunk_size(struct http1_body *b, char c)
-{
-	int digit = hex(c);
-	if (digit >= 0) {
-		if (b->digits++ == 16)
-			return false;
-		b->left = b->left << 4 | (unsigned)digit;
-		return true;
-	}
-	b->state = c == '\r' ? CHUNK_SIZE_LF : CHUNK_EXT_NAME_0;
-	return b->digits > 0 && b->left <= HTTP1_CHUNK_MAX && (c == '\r' || c == ';');
-}
-
-/* After a name or a value is whole: another, a value, or the end of the line. */
-static bool chunk_ext_next(struct http1_body *b, char c, bool may_value)
-{
-	if (c == '=' && may_value)
-		b->state = CHUNK_EXT_VALUE_0;
-	else
-		b->state = c == ';' ? CHUNK_EXT_NAME_0 : CHUNK_SIZE_LF;
-	return c == '\r' || c == ';' || b->state == CHUNK_EXT_VALUE_0;
-}
-
-/* A byte of *( ";" name [ "=" ( token / quoted-string ) ] ), without the white space that nobody may send. */
-static bool chunk_ext(struct http1_body *b, char c)
-{
-	if (++b->ext_chunk > HTTP1_EXT_CHUNK_MAX || ++b->ext_all > HTTP1_EXT_ALL_MAX)
-		return false;
-	switch ((enum chunk_state)b->state) {
-	case CHUNK_EXT_NAME_0:
-		b->state = CHUNK_EXT_NAME;
-		return is(c, C_TOKEN);
-	case CHUNK_EXT_NAME:
-		return is(c, C_TOKEN) || chunk_ext_next(b, c, true);
-	case CHUNK_EXT_VALUE_0:
-		b->state = c == '"' ? CHUNK_EXT_QUOTED : CHUNK_EXT_VALUE;
-		return c == '"' || is(c, C_TOKEN);
-	case CHUNK_EXT_VALUE:
-		return is(c, C_TOKEN) || chunk_ext_next(b, c, false);
-	case CHUNK_EXT_QUOTED:
-		b->state = c == '"' ? CHUNK_EXT_QUOTED_END : c == '\\' ? CHUNK_EXT_ESCAPED : CHUNK_EXT_QUOTED;
-		return c == '"' || c == '\\' || is(c, C_QUOTED);
-	case CHUNK_EXT_ESCAPED:
-		b->state = CHUNK_EXT_QUOTED;
-		return is(c, C_VALUE);
-	case CHUNK_EXT_QUOTED_END:
-		return chunk_ext_next(b, c, false);
-	case CHUNK_SIZE:
-	case CHUNK_SIZE_LF:
-	case CHUNK_DATA:
-	case CHUNK_DATA_CR:
-	case CHUNK_DATA_LF:
-	case CHUNK_TRAILERS:
-	case CHUNK_END:
-		break;
-	}
-	return false;
-}
-
-/* A byte between the contents of two chunks. */
-static bool chunk_frame(struct http1_body *b, char c)
-{
-	switch ((enum chunk_state)b->state) {
-	case CHUNK_SIZE:
-		return chunk_size(b, c);
-	case CHUNK_SIZE_LF:
-		b->state = b->left ? CHUNK_DATA : CHUNK_TRAILERS;
-		return c == '\n';
-	case CHUNK_DATA_CR:
-		b->state = CHUNK_DATA_LF;
-		return c == '\r';
-	case CHUNK_DATA_LF:
-		b->state = CHUNK_SIZE;
-		b->digits = 0;
-		b->ext_chunk = 0;
-		return c == '\n';
-	case CHUNK_EXT_NAME_0:
-	case CHUNK_EXT_NAME:
-	case CHUNK_EXT_VALUE_0:
-	case CHUNK_EXT_VALUE:
-	case CHUNK_EXT_QUOTED:
-	case CHUNK_EXT_ESCAPED:
-	case CHUNK_EXT_QUOTED_END:
-		return chunk_ext(b, c);
-	case CHUNK_DATA:
-	case CHUNK_TRAILERS:
-	case CHUNK_END:
-		break;
-	}
-	return false;
-}
-
-static bool trailer_may(const void *ctx, size_t line, size_t before, size_t n)
-{
-	const struct http1_body *b = ctx;
-	return before + n <= b->lim->head_max + 2;
-}
-
-static enum http1_step trailer_line(struct http1_body *b, struct str line)
-{
-	struct str name, value;
-	b->lines.count++;
-	b->lines.bytes += line.len + 2;
-	if (line.len == 0) {
-		b->state = CHUNK_END;
-		return HTTP1_DONE;
-	}
-	if (b->fields++ == b->lim->fields_max)
-		return body_bad(b, REASON_HEAD_TOO_LARGE, "too many trailer fields");
-	if (!field_cut(line, &name, &value))
-		return body_bad(b, REASON_BAD_REQUEST, "a trailer field is malformed");
-	if (!http1_trailer_forbidden(name) && !fields_add(&b->trailers, b->lines.arena, name, value, true))
-		return body_bad(b, REASON_HEAD_TOO_LARGE, "the trailers do not fit into their memory");
-	return HTTP1_MORE;
-}
-
-static enum http1_step trailers_feed(struct http1_body *b, struct str in, size_t *ret_used)
-{
-	struct piece piece;
-	*ret_used = lines_take(&b->lines, in, trailer_may, b, &piece);
-	if (piece.no_room)
-		return body_bad(b, REASON_HEAD_TOO_LARGE, "the trailers do not fit into their memory");
-	enum http1_step step = HTTP1_MORE;
-	while (piece.whole.len && step == HTTP1_MORE) {
-		struct str line;
-		if (!line_cut(&piece.whole, &line))
-			return body_bad(b, REASON_BAD_REQUEST, "a trailer line does not end in CRLF, or has a bare CR");
-		step = trailer_line(b, line);
-	}
-	if (piece.over.p && step == HTTP1_MORE)
-		return body_bad(b, REASON_HEAD_TOO_LARGE, "the trailers are too large");
-	return step;
-}
-
-/* Content of the counted kinds: what of `in` belongs to the body or the chunk. */
-static struct str content_take(struct http1_body *b, struct str in)
-{
-	struct str data = str_make(in.p, (size_t)MIN((uint64_t)in.len, b->left));
-	b->left -= data.len;
-	return data;
-}
-
-static enum http1_step chunked_feed(struct http1_body *b, struct str in, size_t *ret_used, struct str *ret_data)
-{
-	size_t at = 0;
-	while (at < in.len && b->state != CHUNK_DATA && b->state != CHUNK_TRAILERS)
-		if (!chunk_frame(b, in.p[at++])) {
-			*ret_used = at;
-			return body_bad(b, REASON_BAD_REQUEST, "the chunked framing is malformed");
-		}
-	*ret_used = at;
-	if (at == in.len)
-		return HTTP1_MORE;
-	struct str rest = str_make(in.p + at, in.len - at);
-	if (b->state == CHUNK_TRAILERS) {
-		size_t used;
-		enum http1_step step = trailers_feed(b, rest, &used);
-		*ret_used = at + used;
-		return step;
-	}
-	*ret_data = content_take(b, rest);
-	*ret_used = at + ret_data->len;
-	if (b->left == 0)
-		b->state = CHUNK_DATA_CR;
-	return HTTP1_MORE;
-}
-
-enum http1_step http1_body_feed(struct http1_body *b, struct str in, size_t *ret_used, struct str *ret_data)
-{
-	*ret_data = (struct str){0};
-	*ret_used = 0;
-	switch (b->framing) {
-	case FRAMING_NONE:
-		return HTTP1_DONE;
-	case FRAMING_LENGTH:
-		*ret_data = content_take(b, in);
-		*ret_used = ret_data->len;
-		return b->left ? HTTP1_MORE : HTTP1_DONE;
-	case FRAMING_CHUNKED:
-		return b->state == CHUNK_END ? HTTP1_DONE : chunked_feed(b, in, ret_used, ret_data);
-	case FRAMING_CLOSE:
-	case FRAMING_TUNNEL:
-		*ret_data = in;
-		*ret_used = in.len;
-		return HTTP1_MORE;
-	}
-	return HTTP1_BAD;
 }

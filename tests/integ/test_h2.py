@@ -141,6 +141,30 @@ def test_trailers_travel_both_ways_and_hold_nothing_of_the_hop(ground):
         assert c.answer(sid) == (200, b"") and c.trailers[sid] == [("x-only", "1")]
 
 
+@pytest.mark.parametrize("timeout", ["100m", "99999999n", "1H"])
+def test_a_grpc_call_is_passed_on_with_its_deadline_and_an_answer_of_trailers_only_stays_one_frame(ground, timeout):
+    """What a gRPC library hides: grpc-timeout as it was said, and HEADERS with END_STREAM and no more."""
+    error = [("content-type", "application/grpc+proto"), ("grpc-status", "5"), ("grpc-message", "no%20such%20thing"), ("x-end", "1")]
+    with ground.origin(lambda c, sid: c.respond(sid, 200, error), GRPC) as o, ground.client(GRPC) as c:
+        call = [("te", "trailers"), ("content-type", "application/grpc+proto"), ("grpc-timeout", timeout), ("grpc-encoding", "identity")]
+        sid = c.request("POST", "/calc.v1.Calc/Add", call, body=b"\0\0\0\0\2hi")
+        assert c.answer(sid) == (200, b"") and sid not in c.trailers
+        assert c.heads[sid] == [(":status", "200"), *error]
+        (s, i), = o.streams()
+        assert s.heads[i][4:] == [*call, ("x-forwarded-for", ground.web.host.ip4)] and bytes(s.body[i]) == b"\0\0\0\0\2hi"
+
+
+def test_what_is_said_of_a_client_of_http_2_is_appended_to_from_the_mesh_and_from_outside(ground):
+    said = [("x-forwarded-for", "1.2.3.4"), ("forwarded", "for=1.2.3.4"), ("forwarded", 'for="open'), ("x-real-ip", "1.2.3.4")]
+    with ground.origin(echo) as o:
+        for host, address in ((ground.web.host, ground.vip), (ground.other, ground.calc.host.ip4)):
+            with H2Peer(host.connect(address, UNDECLARED)) as c:
+                c.answer(c.request(fields=said))
+                s, i = o.streams()[-1]
+                assert s.heads[i][4:] == [("x-real-ip", "1.2.3.4"), ("x-forwarded-for", f"1.2.3.4, {host.ip4}"),
+                                          ("forwarded", f"for=1.2.3.4, for={host.ip4}")]
+
+
 def test_informational_answers_come_before_the_final_one(ground):
     def hinting(c, sid):
         for status, f in ((100, []), (103, [("link", "</a>; rel=preload")]), (103, [("link", "</b>; rel=preload")])):

@@ -41,7 +41,14 @@ HEADS["lengths that may wrap, SMG-04"] = [
     ("a target of 2^16 + 1 bytes", b"GET /" + b"a" * 65537 + MACROS["H"] + b"\r\n", "uri_too_long"),
     ("a method that never ends", b"A" * 100000, "bad_request"),
 ]
-BODIES = [r for r in REQUESTS if r.begins == "CH"]
+# (claim, what follows the head and a first chunk, reason)
+BODIES = [(r.claim, r.data[len(MACROS["CH"]):], "bad_request") for r in REQUESTS if r.begins == "CH"] + [
+    ("an extension of 64 KiB, SMG-07", b"1;" + b"e" * 65536 + b"\r\nx\r\n0\r\n\r\n", "bad_request"),
+    ("extensions of 17 KiB in all", (b"1;" + b"e" * 1000 + b"\r\nx\r\n") * 17 + b"0\r\n\r\n", "bad_request"),
+    ("an extension that never ends", b"1;" + b"e" * 100000, "bad_request"),
+    ("101 trailers", b"0\r\n" + b"a: b\r\n" * 101 + b"\r\n", "head_too_large"),
+    ("trailers of 40,000 bytes", b"0\r\na: " + b"b" * 40000 + b"\r\n\r\n", "head_too_large"),
+]
 
 
 class Ground:
@@ -134,24 +141,27 @@ def test_a_head_that_could_be_read_in_two_ways_is_refused_and_the_application_ge
 
 @pytest.mark.parametrize("way", WAYS)
 def test_a_body_with_broken_chunks_is_refused_and_costs_its_connection_to_the_application(ground, way):
-    before, complete = ground.counted(way, "bad_request"), []
+    reasons = {r for _, _, r in BODIES}
+    before, complete = {r: ground.counted(way, r) for r in reasons}, []
 
     def behave(p):
         with contextlib.suppress(OSError, EOFError, TypeError, AttributeError, ValueError):
             complete.append(p.read())
 
     with ground.origin(behave) as o:
-        for i, row in enumerate(BODIES):
+        for i, (claim, rest, reason) in enumerate(BODIES):
             with ground.client(way) as c:
                 c.send(MACROS["CH"] + b"3\r\nabc\r\n")
-                wait_until(lambda i=i: len(o.seen) == i + 1 and b"abc" in o.seen[i].received, 5, row.claim)
-                c.send(row.data[len(MACROS["CH"]):] + SMUGGLED)
-                got, _ = answers(c)
-                assert [m.status for m in got] == [400] and got[0].get(b"connection") == [b"close"], (row.claim, got)
+                wait_until(lambda i=i: len(o.seen) == i + 1 and b"abc" in o.seen[i].received, 5, claim)
+                whole = send_all(c, rest + SMUGGLED)
+                got, cut = answers(c)
+                assert [m.status for m in got] == [STATUS[reason]] or (not got and cut and not whole), (claim, got)
+                assert all(m.get(b"connection") == [b"close"] for m in got), (claim, got)
         wait_until(lambda: len(o.threads) == len(BODIES) + 1 and not any(t.is_alive() for t in o.threads[1:]), 5, "all connections ended")
         assert not complete and b"smuggled" not in o.received()
         assert all(p.received.count(b" HTTP/1.1\r\n") == 1 for p in o.seen), "a connection that is owed a body is never used again"
-    assert ground.counted(way, "bad_request") - before == len(BODIES)
+    for r in reasons:
+        assert ground.counted(way, r) - before[r] == sum(r == reason for _, _, reason in BODIES), r
 
 
 @pytest.mark.parametrize("way", WAYS)

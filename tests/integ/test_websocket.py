@@ -377,28 +377,50 @@ def test_an_upgrade_to_an_application_of_http_2_that_takes_none_is_left_out_and_
 
 # --- while the configuration changes ---
 
-def test_a_websocket_survives_fifty_changes_of_configuration(net, tmp_path):
+def echo_tunnel(c, sid):
+    """An application of HTTP/2: echoes two frames and more, until the client has had enough."""
+    c.respond(sid, 200, end=False)
+    exactly = Bytes(c, sid)
+    while sid not in c.resets:
+        c.send(sid, frame(read_frame(exactly)[1], mask=False))
+
+
+def test_websockets_in_every_pairing_survive_fifty_changes_of_configuration(net, tmp_path):
+    """HTTP/1.1 at both ends, extended CONNECT to an application of HTTP/1.1, HTTP/1.1 to one of HTTP/2."""
     with Mesh(net, tmp_path) as mesh:
         mesh.start_control()
-        calc = mesh.workload(net.host("calc"), "calc-1", sa="calc", labels={"app": "calc"}, ports="7001/http")
+        calc = mesh.workload(net.host("calc"), "calc-1", sa="calc", labels={"app": "calc"}, ports="7001/http,7002/http2")
         web = mesh.workload(net.host("web"), "web-1", sa="web")
         calc.start(ready=False)
         web.start(ready=False)
-        vip = mesh.service("calc", {80: (7001, "http")}, {"app": "calc"})[0]
+        vip = mesh.service("calc", {80: (7001, "http"), 81: (7002, "http2")}, {"app": "calc"})[0]
         calc.wait_ready()
         web.wait_ready()
         swaps = lambda w: w.log().count("snapshot_swapped")  # noqa: E731
-        with Origin(calc.host, 7001, echo_server) as o, Peer(web.host.connect(vip, 80)) as c:
+        with Origin(calc.host, 7001, echo_server) as o, H2Origin(calc.host, 7002, echo_tunnel, when="head", settings={ENABLE_CONNECT: 1}) as o2, \
+                Peer(web.host.connect(vip, 80)) as c, H2Peer(web.host.connect(vip, 80)) as extended, Peer(web.host.connect(vip, 81)) as mixed:
             open_websocket(c)
+            open_websocket(mixed)
+            extended.until(lambda: extended.settings is not None)
+            sid = connect2(extended)
+            extended.until(lambda: sid in extended.heads)
+            heard = Bytes(extended, sid)
+
+            def turn(data):
+                for p in (c, mixed):
+                    p.send(frame(data))
+                    assert read_frame(p.exactly) == (2, data)
+                extended.send(sid, frame(data))
+                assert read_frame(heard) == (2, data)
+
             before = swaps(web)
             for i in range(50):
                 mesh.apply(json.dumps({
                     "apiVersion": "v1", "kind": "Service", "metadata": {"name": "calc", "namespace": "shop"},
                     "spec": {"selector": {"app": "calc"}, "ports": [{"name": "p80", "port": 80, "targetPort": 7001, "appProtocol": "http"},
+                                                                    {"name": "p81", "port": 81, "targetPort": 7002, "appProtocol": "http2"},
                                                                     {"name": "more", "port": 1000 + i, "targetPort": 7001}]}}))
-                c.send(frame(b"turn %d" % i))
-                assert read_frame(c.exactly) == (2, b"turn %d" % i)
+                turn(b"turn %d" % i)
             wait_until(lambda: swaps(web) - before >= 50, 10, "fifty configurations in the client's sidecar")
-            c.send(frame(b"after all"))
-            assert read_frame(c.exactly) == (2, b"after all")
-            assert len(o.seen) == 1 and not re.search(r"worker_died", web.log() + calc.log())
+            turn(b"after all")
+            assert len(o.seen) == 2 and len(o2.streams()) == 1 and not re.search(r"worker_died", web.log() + calc.log())

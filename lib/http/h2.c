@@ -175,10 +175,25 @@ void h2_fail(struct h2_session *s, enum reason why, enum err_code code, const ch
 	h2_kick(s);
 }
 
+static const enum reason floods[H2_ODD_COUNT] = {
+    [H2_ODD_PING] = REASON_FLOOD_PING,        [H2_ODD_SETTINGS] = REASON_FLOOD_SETTINGS,
+    [H2_ODD_RESET] = REASON_FLOOD_RESET,      [H2_ODD_MADE_RESET] = REASON_FLOOD_MADE_RESET,
+    [H2_ODD_EMPTY_DATA] = REASON_FLOOD_EMPTY, [H2_ODD_EMPTY_HEADERS] = REASON_FLOOD_EMPTY,
+    [H2_ODD_UNKNOWN] = REASON_FLOOD_UNKNOWN,  [H2_ODD_GOAWAY] = REASON_FLOOD_GOAWAY,
+    [H2_ODD_BOMB] = REASON_FLOOD_HEAD,        [H2_ODD_PRIORITY] = REASON_FLOOD_PRIORITY,
+    [H2_ODD_WINDOW] = REASON_FLOOD_WINDOW,
+};
+
+void h2_flood(struct h2_session *s, enum reason why)
+{
+	why = s->role == HTTP_SERVER ? why : REASON_UPSTREAM_FLOOD;
+	h2_fail(s, why, ERR_LIMIT, reason_row(why)->text);
+}
+
 void h2_odd(struct h2_session *s, enum h2_odd what)
 {
 	if (!h2_guard_odd(&s->guard, what, h2_now(s)))
-		h2_fail(s, REASON_FLOOD, ERR_LIMIT, "the HTTP/2 peer floods with odd, empty or reset frames");
+		h2_flood(s, floods[what]);
 }
 
 void h2_drain_told(struct h2_session *s)
@@ -344,9 +359,11 @@ static void frame_head(struct h2_session *s, const struct h2_frame_head *f)
 	case NGHTTP2_SETTINGS:
 		h2_odd(s, H2_ODD_SETTINGS);
 		break;
+	case NGHTTP2_GOAWAY:
+		h2_odd(s, H2_ODD_GOAWAY);
+		break;
 	case NGHTTP2_RST_STREAM:
 	case NGHTTP2_PUSH_PROMISE:
-	case NGHTTP2_GOAWAY:
 		break;
 	default:
 		h2_odd(s, H2_ODD_UNKNOWN);
@@ -355,8 +372,10 @@ static void frame_head(struct h2_session *s, const struct h2_frame_head *f)
 
 static void recv_failed(struct h2_session *s, int rc)
 {
-	if (rc == NGHTTP2_ERR_FLOODED || rc == NGHTTP2_ERR_TOO_MANY_CONTINUATIONS)
-		h2_fail(s, REASON_FLOOD, ERR_LIMIT, nghttp2_strerror(rc));
+	if (rc == NGHTTP2_ERR_TOO_MANY_CONTINUATIONS)
+		h2_flood(s, REASON_FLOOD_CONTINUATION);
+	else if (rc == NGHTTP2_ERR_FLOODED) /* acknowledgements that the peer does not read */
+		h2_flood(s, REASON_FLOOD_PING);
 	else
 		h2_fail(s, s->role == HTTP_SERVER ? REASON_PEER_PROTOCOL : REASON_UPSTREAM_PROTOCOL, ERR_PROTOCOL,
 			nghttp2_strerror(rc));
@@ -377,10 +396,12 @@ static void feed(struct h2_session *s, const uint8_t *p, size_t n)
 		if (rc < 0 && !s->closed)
 			recv_failed(s, (int)rc);
 	}
-	if (!s->track.in_block)
+	if (!h2_track_unfinished(&s->track)) {
 		s->head_at = 0;
-	else if (!s->head_at)
+	} else if (!s->head_at || s->head_unit != s->track.units) {
 		s->head_at = h2_now(s) + s->lim.head_timeout_ms;
+		s->head_unit = s->track.units;
+	}
 }
 
 static void on_rx(void *ctx)
@@ -420,7 +441,9 @@ static void on_fail(void *ctx, const struct err *err)
 	enter(s);
 	if (s->why == REASON_NONE) {
 		s->err = *err;
-		if (s->n_streams > 0 || s->role == HTTP_CLIENT)
+		if (err->code == ERR_LIMIT)
+			s->why = s->role == HTTP_SERVER ? REASON_FLOOD_TLS : REASON_UPSTREAM_FLOOD;
+		else if (s->n_streams > 0 || s->role == HTTP_CLIENT)
 			s->why = s->role == HTTP_SERVER ? REASON_CLIENT_GONE : REASON_UPSTREAM_RESET;
 	}
 	finish(s);

@@ -68,6 +68,7 @@ bool h2_guard_odd(struct h2_guard *g, enum h2_odd what, uint64_t now_ms)
 	case H2_ODD_SETTINGS:
 		return bucket_take(&g->settings, 1, PING_BURST, PING_RATE, now_ms);
 	case H2_ODD_RESET:
+	case H2_ODD_MADE_RESET:
 		return bucket_take(&g->reset, 1, g->resets_burst, g->resets_rate * MILLI, now_ms);
 	case H2_ODD_EMPTY_DATA:
 		if (!g->empty_data_seen) {
@@ -79,7 +80,11 @@ bool h2_guard_odd(struct h2_guard *g, enum h2_odd what, uint64_t now_ms)
 	case H2_ODD_BOMB:
 		return glitch(g, 10, now_ms);
 	case H2_ODD_UNKNOWN:
-		return glitch(g, 1, now_ms);
+		g->unknowns++;
+		return g->unknowns <= 10 + 2 * g->streams || glitch(g, 1, now_ms);
+	case H2_ODD_GOAWAY:
+		g->goaways++;
+		return g->goaways <= 2 || glitch(g, 1, now_ms);
 	case H2_ODD_PRIORITY:
 		g->priorities++;
 		return g->priorities <= 100 * (1 + g->streams) || glitch(g, 1, now_ms);

@@ -11,10 +11,12 @@
 enum h2_odd {
 	H2_ODD_PING,     /* beyond one for each DATA frame sent (gRPC measures with them): bucket of 100, 10 a second */
 	H2_ODD_SETTINGS, /* bucket of 100, 10 a second */
-	H2_ODD_RESET,    /* reset received, or one that the peer made us send: by default 200, 20 a second */
-	H2_ODD_EMPTY_DATA,    /* DATA without bytes and without END_STREAM: 10 glitches, the first is free */
+	H2_ODD_RESET,    /* reset received: by default 200, 20 a second */
+	H2_ODD_MADE_RESET, /* one that the peer made us send: the same bucket */
+	H2_ODD_EMPTY_DATA, /* DATA without bytes (padding is none) and without END_STREAM: 10 glitches, the first is free */
 	H2_ODD_EMPTY_HEADERS, /* HEADERS or CONTINUATION without a byte: 10 glitches */
-	H2_ODD_UNKNOWN,       /* unknown frame type: 1 glitch */
+	H2_ODD_UNKNOWN,       /* unknown frame type, more than 10 + 2 x streams (PRIORITY_UPDATE is one): 1 glitch */
+	H2_ODD_GOAWAY,        /* more than the two of an orderly end: 1 glitch */
 	H2_ODD_BOMB,          /* a head that decodes to more than 64 KiB: 10 glitches */
 	H2_ODD_PRIORITY,      /* more than 100 x (1 + streams): 1 glitch */
 	H2_ODD_WINDOW,        /* WINDOW_UPDATE more than 5 + 2 x (streams + 10 x DATA frames sent): 1 glitch */
@@ -31,7 +33,7 @@ struct h2_guard {
 	struct h2_bucket glitch; /* 100 points, one back every 10 s: a long-lived honest connection never runs dry */
 	uint64_t streams;        /* opened so far, either side */
 	uint64_t data_sent;      /* DATA frames sent */
-	uint64_t priorities, window_updates, pings;
+	uint64_t priorities, window_updates, pings, unknowns, goaways;
 	uint32_t resets_burst, resets_rate;
 	bool empty_data_seen;
 };

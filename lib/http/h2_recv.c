@@ -194,6 +194,8 @@ static int on_frame(nghttp2_session *ng, const nghttp2_frame *f, void *ctx)
 	case NGHTTP2_DATA:
 		if (st && end_stream)
 			message_ended(st);
+		else if (f->hd.length > 0 && f->hd.length == f->data.padlen) /* without padding: h2.c has counted it */
+			h2_odd(s, H2_ODD_EMPTY_DATA);
 		break;
 	case NGHTTP2_RST_STREAM:
 		reset_came(s, st, f->rst_stream.error_code);

@@ -210,11 +210,13 @@ static int on_sent(nghttp2_session *ng, const nghttp2_frame *f, void *ctx)
 	case NGHTTP2_RST_STREAM:
 		/* One that the peer made us send (MadeYouReset): malformed, over the limits, over the windows. */
 		if (s->role == HTTP_SERVER && !(st && st->ours))
-			h2_odd(s, H2_ODD_RESET);
+			h2_odd(s, H2_ODD_MADE_RESET);
 		break;
 	case NGHTTP2_GOAWAY:
-		/* nghttp2 found a connection error. */
-		if (f->goaway.error_code != NGHTTP2_NO_ERROR && s->why == REASON_NONE)
+		/* nghttp2 found a connection error; of that code one is a limit: 32 settings in a frame. */
+		if (f->goaway.error_code == NGHTTP2_ENHANCE_YOUR_CALM)
+			h2_flood(s, REASON_FLOOD_SETTINGS);
+		else if (f->goaway.error_code != NGHTTP2_NO_ERROR && s->why == REASON_NONE)
 			h2_fail(s, s->role == HTTP_SERVER ? REASON_PEER_PROTOCOL : REASON_UPSTREAM_PROTOCOL,
 				ERR_PROTOCOL, "the HTTP/2 peer broke the protocol");
 		break;

@@ -79,6 +79,7 @@ struct h2_session {
 	uint64_t timer_at; /* ms */
 	/* deadlines in ms of the loop's clock, 0: none */
 	uint64_t preface_at, head_at, ping_at, idle_at, age_at, drain_at, scan_at;
+	uint32_t head_unit; /* what head_at waits for: h2_track.units */
 	uint64_t last_rx_ms;
 	uint64_t ping_tx; /* conn_tx_bytes() when the PING was queued */
 	uint64_t settings_us, rtt_us;
@@ -105,6 +106,7 @@ void h2_stream_rst(struct h2_stream *st, uint32_t code);
 /* The connection ends: GOAWAY with the reason's code goes out, then on_closed. */
 void h2_fail(struct h2_session *s, enum reason why, enum err_code code, const char *text);
 void h2_odd(struct h2_session *s, enum h2_odd what);
+void h2_flood(struct h2_session *s, enum reason why); /* client: REASON_UPSTREAM_FLOOD instead */
 void h2_drain_told(struct h2_session *s);
 bool h2_tx_blocked(const struct h2_session *s);
 void h2_room_check(struct h2_stream *st);                   /* after bytes of out have left */

@@ -154,7 +154,8 @@ static void on_timer(struct timer *t)
 		h2_fail(s, s->role == HTTP_SERVER ? REASON_HEAD_TIMEOUT : REASON_UPSTREAM_PROTOCOL, ERR_TIMEOUT,
 			"no HTTP/2 preface and SETTINGS in time");
 	else if (s->head_at && now >= s->head_at)
-		h2_fail(s, REASON_HEAD_TIMEOUT, ERR_TIMEOUT, "a header block did not end in time");
+		h2_fail(s, s->role == HTTP_SERVER ? REASON_HEAD_TIMEOUT : REASON_UPSTREAM_PROTOCOL, ERR_TIMEOUT,
+			"a header block, or a frame, did not end in time");
 	else if (s->ping_at && now >= s->ping_at)
 		ping_due(s, now);
 	else if (!s->ping_at && s->n_streams && now >= s->last_rx_ms + ping_ms(s))

@@ -4,6 +4,7 @@
 
 #include <string.h>
 
+#define TYPE_DATA         0
 #define TYPE_HEADERS      1
 #define TYPE_CONTINUATION 9
 #define FLAG_END_HEADERS  4
@@ -28,6 +29,7 @@ static void head_complete(struct h2_track *t, struct h2_frame_head *ret)
 	ret->flags = t->hd[4];
 	ret->stream = (uint32_t)(t->hd[5] & 0x7f) << 24 | (uint32_t)t->hd[6] << 16 | (uint32_t)t->hd[7] << 8 | t->hd[8];
 	t->left = ret->length;
+	t->in_data = ret->type == TYPE_DATA;
 	t->in_headers = ret->type == TYPE_HEADERS || ret->type == TYPE_CONTINUATION;
 	t->last_of_it = ret->flags & FLAG_END_HEADERS;
 	if (t->in_headers)
@@ -52,6 +54,8 @@ size_t h2_track_step(struct h2_track *t, const uint8_t *p, size_t n, bool *ret_h
 			payload_ended(t);
 		return took;
 	}
+	if (t->have == 0 && !t->in_block)
+		t->units++;
 	took = MIN(n, sizeof(t->hd) - t->have);
 	memcpy(t->hd + t->have, p, took);
 	t->have += (uint8_t)took;

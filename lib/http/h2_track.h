@@ -21,11 +21,18 @@ struct h2_track {
 	bool in_headers; /* this frame is HEADERS or CONTINUATION */
 	bool last_of_it; /* ... with END_HEADERS */
 	bool in_block;   /* a header block has begun and not ended */
+	bool in_data;    /* this frame is DATA */
+	uint32_t units;  /* frames begun; a header block is one, however many frames it takes */
 };
 
 void h2_track_init(struct h2_track *t, bool client_preface);
 /* Steps over at most n bytes; returns how many. A frame head that became complete: *ret is filled, *ret_head true, and the
  * step ends behind it. */
 size_t h2_track_step(struct h2_track *t, const uint8_t *p, size_t n, bool *ret_head, struct h2_frame_head *ret);
+/* Something has begun that its sender should finish in one go: a frame other than DATA, its head, a header block. */
+static inline bool h2_track_unfinished(const struct h2_track *t)
+{
+	return t->in_block || (t->have > 0 && !(t->have == sizeof(t->hd) && t->in_data));
+}
 
 #endif

@@ -169,7 +169,7 @@ def test_rapid_reset_is_cut_off(server):
             p.flush()
         while True:
             p.turn()
-    assert server.stdout.readline() == "closed flood\n"
+    assert server.stdout.readline() == "closed flood_reset\n"
 
 
 @pytest.mark.skipif(not shutil.which("curl"), reason="no curl")

@@ -343,8 +343,27 @@ enum flood {
 	FLOOD_MADE_BAD_LENGTH,
 	FLOOD_MADE_WINDOW,
 	FLOOD_CONTINUATION,
+	FLOOD_PADDED_DATA,
+	FLOOD_GOAWAY,
+	FLOOD_BOMB,
+	FLOOD_OVER_STREAMS,
+	FLOOD_MANY_SETTINGS,
 	FLOOD_COUNT
 };
+
+/* The block of FLOOD_BOMB: a field of 4,000 bytes into the dynamic table, then its index 20 times. */
+static size_t bomb(uint8_t *block)
+{
+	size_t n = hpack(block, good_head);
+	memcpy(block + n, "\x40\x01x\x7f", 4);
+	n += 4;
+	block[n++] = (4000 - 127) % 128 + 128;
+	block[n++] = (4000 - 127) / 128;
+	memset(block + n, 'y', 4000);
+	n += 4000;
+	memset(block + n, 0x80 | 62, 20);
+	return n + 20;
+}
 
 static void one_of_a_flood(enum flood kind, uint32_t i)
 {
@@ -395,6 +414,29 @@ static void one_of_a_flood(enum flood kind, uint32_t i)
 		raw_headers(id, END_STREAM | END_HEADERS, hold_head);
 		raw_frame(WINDOW_UPDATE, 0, id, most, 4);
 		break;
+	case FLOOD_PADDED_DATA:
+		if (i == 0)
+			raw_headers(1, END_HEADERS, stall_head);
+		raw_frame(DATA, 8, 1, "\x03\0\0\0", 4); /* PADDED: a length and three bytes of padding */
+		break;
+	case FLOOD_GOAWAY:
+		if (i == 0)
+			raw_headers(1, END_HEADERS, stall_head);
+		raw_frame(GOAWAY, 0, 0, eight, 8);
+		break;
+	case FLOOD_BOMB: {
+		uint8_t block[8192];
+		raw_frame(HEADERS, END_STREAM | END_HEADERS, id, block, bomb(block));
+		break;
+	}
+	case FLOOD_OVER_STREAMS: /* before SETTINGS are acknowledged nghttp2 refuses, later it ends the connection */
+		raw_headers(id, END_HEADERS, stall_head);
+		break;
+	case FLOOD_MANY_SETTINGS: {
+		static const uint8_t many[33 * 6];
+		raw_frame(SETTINGS, 0, 0, many, sizeof(many));
+		break;
+	}
 	case FLOOD_COUNT:
 		break;
 	}
@@ -402,18 +444,32 @@ static void one_of_a_flood(enum flood kind, uint32_t i)
 
 START_TEST(floods_end_the_connection)
 {
-	static const uint32_t enough[FLOOD_COUNT] = {
-	    [FLOOD_PING] = 130,          [FLOOD_SETTINGS] = 130,
-	    [FLOOD_PRIORITY] = 300,      [FLOOD_WINDOW_UPDATE] = 200,
-	    [FLOOD_EMPTY_DATA] = 20,     [FLOOD_EMPTY_CONTINUATION] = 15,
-	    [FLOOD_UNKNOWN] = 130,       [FLOOD_RESET] = 400,
-	    [FLOOD_MADE_BAD_HEAD] = 400, [FLOOD_MADE_BAD_LENGTH] = 400,
-	    [FLOOD_MADE_WINDOW] = 400,   [FLOOD_CONTINUATION] = 20,
+	static const struct {
+		uint32_t enough;
+		enum reason reason;
+	} floods[FLOOD_COUNT] = {
+	    [FLOOD_PING] = {130, REASON_FLOOD_PING},
+	    [FLOOD_SETTINGS] = {130, REASON_FLOOD_SETTINGS},
+	    [FLOOD_PRIORITY] = {300, REASON_FLOOD_PRIORITY},
+	    [FLOOD_WINDOW_UPDATE] = {200, REASON_FLOOD_WINDOW},
+	    [FLOOD_EMPTY_DATA] = {20, REASON_FLOOD_EMPTY},
+	    [FLOOD_EMPTY_CONTINUATION] = {15, REASON_FLOOD_EMPTY},
+	    [FLOOD_UNKNOWN] = {130, REASON_FLOOD_UNKNOWN},
+	    [FLOOD_RESET] = {400, REASON_FLOOD_RESET},
+	    [FLOOD_MADE_BAD_HEAD] = {400, REASON_FLOOD_MADE_RESET},
+	    [FLOOD_MADE_BAD_LENGTH] = {400, REASON_FLOOD_MADE_RESET},
+	    [FLOOD_MADE_WINDOW] = {400, REASON_FLOOD_MADE_RESET},
+	    [FLOOD_CONTINUATION] = {20, REASON_FLOOD_CONTINUATION},
+	    [FLOOD_PADDED_DATA] = {20, REASON_FLOOD_EMPTY},
+	    [FLOOD_GOAWAY] = {130, REASON_FLOOD_GOAWAY},
+	    [FLOOD_BOMB] = {20, REASON_FLOOD_HEAD},
+	    [FLOOD_OVER_STREAMS] = {400, REASON_FLOOD_MADE_RESET},
+	    [FLOOD_MANY_SETTINGS] = {1, REASON_FLOOD_SETTINGS},
 	};
 	struct world w;
 	raw_start(&w, HTTP_SERVER, NULL);
 	/* In pieces, as a peer would that waits a little for answers: never more than a hundred streams at once. */
-	for (uint32_t i = 0; i < enough[_i] && !w.server_closed; i++) {
+	for (uint32_t i = 0; i < floods[_i].enough && !w.server_closed; i++) {
 		one_of_a_flood((enum flood)_i, i);
 		if (i % 50 == 49) {
 			struct pumping p = {&w, 0, no_servings, &w};
@@ -424,7 +480,7 @@ START_TEST(floods_end_the_connection)
 		}
 	}
 	raw_until(&w, server_gone, &w);
-	ck_assert_int_eq(w.server_reason, REASON_FLOOD);
+	ck_assert_int_eq(w.server_reason, floods[_i].reason);
 	ck_assert_uint_eq(goaway_code(), 11);
 	ck_assert(no_servings(&w));
 	world_done(&w);
@@ -441,8 +497,12 @@ START_TEST(what_honest_peers_send_is_no_flood)
 		one_of_a_flood(FLOOD_PRIORITY, i);
 		one_of_a_flood(FLOOD_WINDOW_UPDATE, i);
 	}
-	raw_headers(1, END_STREAM | END_HEADERS, good_head);
-	raw_until(&w, answered_1, NULL);
+	for (uint32_t i = 0; i < 20; i++)
+		one_of_a_flood(FLOOD_UNKNOWN, i);
+	one_of_a_flood(FLOOD_PADDED_DATA, 0);
+	raw_frame(DATA, END_STREAM, 1, NULL, 0); /* that empty one is how a body ends */
+	raw_headers(3, END_STREAM | END_HEADERS, good_head);
+	raw_until(&w, answered_3, NULL);
 	ck_assert(!w.server_closed);
 	ck_assert(!came(GOAWAY, 0));
 	world_done(&w);
@@ -604,6 +664,51 @@ START_TEST(a_header_block_that_does_not_end_ends)
 }
 END_TEST
 
+START_TEST(a_frame_that_does_not_end_ends)
+{
+	struct http_limits lim = http_limits_default;
+	struct world w;
+	lim.head_timeout_ms = 50;
+	raw_start(&w, HTTP_SERVER, &lim);
+	if (_i == 0)
+		raw_bytes("\0\0\x08\x06\0", 5); /* a part of a frame's head */
+	else
+		raw_bytes("\0\0\x08\x06\0\0\0\0\0abcd", 13); /* PING with half of its bytes */
+	raw_until(&w, server_gone, &w);
+	ck_assert_int_eq(w.server_reason, REASON_HEAD_TIMEOUT);
+	world_done(&w);
+}
+END_TEST
+
+/* Cut in the midst of a frame each time, but another one: that is progress. And DATA may take as long as it likes. */
+START_TEST(frames_that_do_end_may_be_cut_anywhere)
+{
+	struct http_limits lim = http_limits_default;
+	struct pumping p;
+	struct world w;
+	lim.head_timeout_ms = 200;
+	raw_start(&w, HTTP_SERVER, &lim);
+	raw_bytes("\0\0\x08\x06\0\0\0\0\0abcd", 13);
+	for (int i = 0; i < 10; i++) {
+		p = (struct pumping){&w, 0, no_servings, &w};
+		pump(&p);
+		run_ms(&w, 50);
+		out.n = 0;
+		raw_bytes("efgh\0\0\x08\x06\0\0\0\0\0abcd", 17);
+	}
+	raw_bytes("efgh", 4);
+	raw_headers(1, END_HEADERS, stall_head);
+	raw_bytes("\0\0\x08\0\0\0\0\0\x01"
+		  "abcd",
+		  13);
+	p = (struct pumping){&w, 0, no_servings, &w};
+	pump(&p);
+	run_ms(&w, 400);
+	ck_assert(!w.server_closed);
+	world_done(&w);
+}
+END_TEST
+
 START_TEST(a_dead_peer_is_found_by_ping)
 {
 	struct http_limits lim = http_limits_default;
@@ -745,6 +850,25 @@ START_TEST(frame_boundaries_are_followed_byte_by_byte)
 }
 END_TEST
 
+START_TEST(an_upstream_that_floods_is_left_with_a_reason_that_the_client_can_be_told)
+{
+	struct world w;
+	struct call c;
+	raw_start(&w, HTTP_CLIENT, NULL);
+	raw_until(&w, is_ready, &w);
+	call_start(&w, &c, "GET", "/x", 0);
+	raw_until(&w, sent_request, (void *)1);
+	for (uint32_t i = 0; i < 130; i++)
+		one_of_a_flood((enum flood)_i, i);
+	raw_until(&w, client_gone, &w);
+	ck_assert_int_eq(w.client_reason, REASON_UPSTREAM_FLOOD);
+	ck_assert_int_eq(c.why.reason, REASON_UPSTREAM_FLOOD);
+	ck_assert_uint_eq(reason_row(c.why.reason)->http_status, 502);
+	call_done(&c);
+	world_done(&w);
+}
+END_TEST
+
 Suite *h2_wire_suite(void);
 Suite *h2_wire_suite(void)
 {
@@ -769,6 +893,8 @@ Suite *h2_wire_suite(void)
 	tcase_add_test(t, a_frame_error_is_answered_with_its_code);
 	tcase_add_test(t, silence_before_the_preface_ends);
 	tcase_add_test(t, a_header_block_that_does_not_end_ends);
+	tcase_add_loop_test(t, a_frame_that_does_not_end_ends, 0, 2);
+	tcase_add_test(t, frames_that_do_end_may_be_cut_anywhere);
 	tcase_add_test(t, a_dead_peer_is_found_by_ping);
 	tcase_add_test(t, frame_boundaries_are_followed_byte_by_byte);
 	suite_add_tcase(s, t);
@@ -778,6 +904,8 @@ Suite *h2_wire_suite(void)
 	tcase_add_loop_test(t, malformed_answers_are_resets_of_the_upstream, 0, ARRAY_LEN(bad_answers));
 	tcase_add_test(t, a_head_that_never_left_is_unprocessed);
 	tcase_add_test(t, push_is_refused);
+	tcase_add_loop_test(t, an_upstream_that_floods_is_left_with_a_reason_that_the_client_can_be_told, FLOOD_PING,
+			    FLOOD_SETTINGS + 1);
 	suite_add_tcase(s, t);
 	return s;
 }

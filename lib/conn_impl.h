@@ -56,6 +56,7 @@ struct conn {
 	uint32_t budget;     /* bytes that may still be read in this turn */
 	uint32_t tx_pending; /* length of the SSL_write that must be repeated */
 	uint32_t timeout_ms;
+	uint32_t tls_posts; /* steps of the TLS state machine since the handshake: KeyUpdate and its like */
 	int rx_errno, tx_errno;
 	struct addr peer, local;
 	struct io io;

@@ -18,6 +18,26 @@ static BIO_METHOD *method;
 static int arg_index;
 static bool buffers_freeable;
 
+/* --- messages after the handshake --- */
+
+/* A KeyUpdate derives new keys and may ask for one in return, in 22 bytes; OpenSSL sets no limit. Honest peers need one in 2^23 records.
+ * Each is up to four steps of OpenSSL's state machine: 16 are free, and one more for each megabyte received. */
+#define POST_STEPS_FREE  64
+#define POST_STEPS_SHIFT 18
+
+static bool posts_spent(const struct conn *c)
+{
+	return c->tls_posts > POST_STEPS_FREE + (c->rx_bytes >> POST_STEPS_SHIFT);
+}
+
+static void on_info(const SSL *ssl, int where, int value)
+{
+	struct conn *c = BIO_get_data(SSL_get_rbio(ssl));
+
+	if ((where & SSL_CB_LOOP) && c->state == CONN_OPEN)
+		c->tls_posts++;
+}
+
 /* --- the BIO --- */
 
 static int bio_read(BIO *bio, char *p, int len)
@@ -27,6 +47,8 @@ static int bio_read(BIO *bio, char *p, int len)
 	BIO_clear_retry_flags(bio);
 	if (len <= 0)
 		return 0;
+	if (posts_spent(c)) /* a single read would go on and on */
+		return -1;
 	if (c->pre.len > 0) {
 		struct str piece = buf_peek(&c->pre);
 		size_t n = MIN(piece.len, (size_t)len);
@@ -129,6 +151,7 @@ static bool attach(struct conn *c, SSL_CTX *ctx, void *tls_arg, struct err *err)
 	BIO_set_data(bio, c);
 	BIO_set_init(bio, 1);
 	SSL_set_bio(ssl, bio, bio);
+	SSL_set_info_callback(ssl, on_info);
 	SSL_set_mode(ssl, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
 	SSL_clear_mode(ssl, SSL_MODE_RELEASE_BUFFERS); /* conn_tls_tidy does it once a turn, not once a record */
 	SSL_set_read_ahead(ssl, 1);
@@ -195,6 +218,10 @@ enum conn_step conn_tls_fill(struct conn *c)
 		int ret = SSL_read_ex(c->ssl, p, room, &n);
 		buf_commit(&c->rx, n);
 		c->tls_wants_write = false;
+		if (posts_spent(c)) {
+			c->tls_dead = true;
+			return CONN_STEP_FAIL;
+		}
 		if (ret == 1)
 			continue;
 		switch (SSL_get_error(c->ssl, ret)) {
@@ -306,6 +333,10 @@ void conn_tls_error(struct conn *c, const char *what, struct err *err)
 	for (next = code; next; next = ERR_get_error())
 		if (ERR_GET_LIB(next) == ERR_LIB_SSL && ERR_GET_REASON(next) == SSL_R_CERTIFICATE_VERIFY_FAILED)
 			refused = X509_verify_cert_error_string(SSL_get_verify_result(c->ssl));
+	if (posts_spent(c)) {
+		err_set(err, ERR_LIMIT, "%s %s: it sent too many TLS messages that are not data", what, peer);
+		return;
+	}
 	if (c->tcp_eof) {
 		err_set(err, ERR_CLOSED, "%s %s: it closed the connection%s", what, peer,
 			c->state == CONN_OPEN ? " without close_notify: what it sent may be cut off" : "");

@@ -154,7 +154,7 @@ static void pump(void *ctx)
 
 static void on_down_fail(void *ctx, const struct err *err)
 {
-	fail(ctx, REASON_CLIENT_GONE, err->text);
+	fail(ctx, err->code == ERR_LIMIT ? REASON_FLOOD_TLS : REASON_CLIENT_GONE, err->text);
 }
 
 static const struct conn_events down_events = {
@@ -209,6 +209,7 @@ static void on_up_fail(void *ctx, const struct err *err)
 	bool untrusted = t->peer != NULL && t->peer->err.code != ERR_NONE;
 	struct err why = untrusted ? t->peer->err : *err;
 	enum reason reason = untrusted                  ? REASON_UPSTREAM_UNTRUSTED
+			     : err->code == ERR_LIMIT   ? REASON_UPSTREAM_FLOOD
 			     : t->up_open               ? REASON_UPSTREAM_RESET
 			     : err->code == ERR_TIMEOUT ? REASON_CONNECT_TIMEOUT
 							: REASON_CONNECT_FAIL;

@@ -756,6 +756,22 @@ START_TEST(keys_change_within_a_stream)
 }
 END_TEST
 
+/* In 22 bytes each, with work for the other end. */
+START_TEST(keys_that_change_all_the_time_end_the_connection)
+{
+	open_both(1);
+	for (int i = 0; i < 200 && b.fails == 0; i++) {
+		ck_assert_int_eq(
+		    SSL_key_update(conn_ssl(a.c), _i ? SSL_KEY_UPDATE_REQUESTED : SSL_KEY_UPDATE_NOT_REQUESTED), 1);
+		ck_assert_int_ge(SSL_do_handshake(conn_ssl(a.c)), -1); /* sends it, without data */
+		run_for(1);
+		ck_assert_msg(i < 100, "%d and still open", i);
+	}
+	ck_assert_uint_eq(b.fails, 1);
+	ck_assert_int_eq(b.err.code, ERR_LIMIT);
+}
+END_TEST
+
 static void on_rx_count(void *ctx)
 {
 	struct end *e = ctx;
@@ -831,6 +847,7 @@ Suite *conn_suite(void)
 	tcase_add_test(t, small_writes_of_a_turn_leave_together);
 	tcase_add_test(t, an_idle_tls_connection_holds_little);
 	tcase_add_loop_test(t, keys_change_within_a_stream, 0, 2); /* asked by b, by a */
+	tcase_add_loop_test(t, keys_that_change_all_the_time_end_the_connection, 0, 2);
 	tcase_add_test(t, one_connection_reads_a_bounded_amount_a_turn);
 	suite_add_tcase(s, t);
 	return s;

@@ -80,6 +80,8 @@ static void page_metrics(struct admin *a, struct http_exchange *x)
 	stats_gauge(s, "weft_config_serial", (int64_t)snapshot_serial(now));
 	stats_gauge(s, "weft_endpoints", (int64_t)balance_known(a->p->balancer));
 	stats_gauge(s, "weft_endpoints_ejected", (int64_t)balance_ejected(a->p->balancer));
+	stats_gauge(s, "weft_handshakes", (int64_t)handshakes_begun(a->p->handshakes));
+	stats_gauge(s, "weft_handshakes_waiting", (int64_t)handshakes_waiting(a->p->handshakes));
 	stats_gauge(s, "weft_upstream_connections", (int64_t)pool_conns(a->p->pool));
 	buf_init(&out, SIZE_MAX);
 	stats_page(s, &out);

@@ -5,6 +5,7 @@
 
 #include "proxy/balance/balance.h"
 #include "proxy/config.h"
+#include "proxy/handshakes.h"
 #include "proxy/identity.h"
 #include "proxy/mark.h"
 #include "proxy/pool.h"
@@ -27,9 +28,10 @@ struct proxy {
 	struct mark *mark;
 	struct pool *pool;
 	struct stats *stats;
-	struct verdicts *verdicts; /* of undeclared ports */
-	struct verdicts *peers;    /* of who dials us */
-	const struct link *link;   /* NULL with -f */
+	struct verdicts *verdicts;     /* of undeclared ports */
+	struct verdicts *peers;        /* of who dials us */
+	struct handshakes *handshakes; /* of who dials us */
+	const struct link *link;       /* NULL with -f */
 	struct balancer *balancer;
 	uint32_t route_random; /* state of the random numbers that choose between weighted backends; 0: not seeded */
 	struct http_limits limits;     /* of messages from outside */

@@ -12,9 +12,10 @@
 #include <string.h>
 #include <unistd.h>
 
-#define SESSION_MAGIC    0x73657373
-#define HANDSHAKE_MS     10000
-#define DETECT_SILENT_MS 50 /* who has not said what it speaks by then may be waiting for the server: it is dialled */
+#define SESSION_MAGIC     0x73657373
+#define HANDSHAKE_MS      10000
+#define HANDSHAKE_LEFT_MS 1000
+#define DETECT_SILENT_MS  50 /* who has not said what it speaks by then may be waiting for the server: it is dialled */
 #define DETECT_HELD_MS \
 	1000 /* so long, what the server said may have to wait for the client, and so does a failed dial */
 #define DETECT_UNSURE_MS 5000 /* what has come by then may be HTTP or not; or nothing came on a port declared HTTP */
@@ -35,8 +36,9 @@ struct session {
 	struct target target; /* outbound, opaque */
 	struct config_waiter waiter;
 	struct tls_peer *tls_peer;  /* inbound from the mesh */
+	struct handshake handshake; /* waiting or begun */
 	struct request_owner owner; /* of its requests */
-	struct timer timer;         /* detection: time may decide something */
+	struct timer timer;         /* detection: time may decide something; a handshake that waits */
 	uint64_t detect_ms;         /* it began; 0: not yet */
 	uint64_t spec_after_ms;     /* no speculation before */
 	enum reason spec_failed;    /* the speculative dial failed, so */
@@ -408,11 +410,24 @@ static enum verdict step_detect(struct session *s)
 
 /* --- handshake --- */
 
+static void on_begin(struct handshake *h)
+{
+	run(CONTAINER_OF(h, struct session, handshake));
+}
+
+static void on_evict(struct handshake *h)
+{
+	end(CONTAINER_OF(h, struct session, handshake), REASON_HANDSHAKE_OVERFLOW);
+}
+
+/* In its turn (handshakes.h). From the beginning of the connection to the end of the handshake there are HANDSHAKE_MS; who came with the
+ * ClientHello late still has a second for the rest. */
 static enum verdict step_handshake(struct session *s)
 {
 	if (s->detected != DETECT_MESH_H2 && s->detected != DETECT_MESH_TCP)
 		return NEXT;
 	if (s->owner.mesh) { /* on_open came: the peer is verified */
+		handshakes_leave(s->p->handshakes, &s->handshake);
 		learn_peer(s, true);
 		s->detected = str_is(conn_alpn(s->conn), ALPN_WEFT_TCP) ? DETECT_MESH_TCP : DETECT_MESH_H2;
 		return NEXT;
@@ -420,8 +435,17 @@ static enum verdict step_handshake(struct session *s)
 	SSL_CTX *ctx = identity_server(s->p->identity);
 	if (ctx == NULL)
 		return end(s, REASON_NOT_READY);
+	uint64_t waited = loop_now_ms(s->p->loop) - s->detect_ms;
+	uint64_t left = waited + HANDSHAKE_LEFT_MS < HANDSHAKE_MS ? HANDSHAKE_MS - waited : HANDSHAKE_LEFT_MS;
+	if (list_empty(&s->handshake.node)) {
+		timer_start(&s->timer, left);
+		return handshakes_enter(s->p->handshakes, &s->handshake) ? WAIT : end(s, REASON_HANDSHAKE_OVERFLOW);
+	}
+	if (!s->handshake.begun) /* the timer */
+		return end(s, REASON_HANDSHAKE_OVERFLOW);
+	timer_stop(&s->timer);
 	s->tls_peer = NEW(struct tls_peer);
-	conn_tls_accept(s->conn, ctx, s->tls_peer, HANDSHAKE_MS);
+	conn_tls_accept(s->conn, ctx, s->tls_peer, left);
 	return WAIT;
 }
 
@@ -456,10 +480,15 @@ static void on_fail(void *ctx, const struct err *err)
 	char peer[ADDR_TEXT_MAX];
 	if (s->step == STEP_DETECT)
 		doubt(s);
-	if (s->step == STEP_HANDSHAKE)
-		event(EV_PEER_REFUSED, "peer=\"%s\" why=\"%s\"", addr_text(&s->peer, peer),
-		      untrusted ? s->tls_peer->err.text : err->text);
-	end(s, s->step != STEP_HANDSHAKE ? REASON_CLIENT_GONE : untrusted ? REASON_PEER_UNTRUSTED : REASON_TLS_FAILED);
+	if (s->step != STEP_HANDSHAKE || s->tls_peer == NULL) {
+		end(s, REASON_CLIENT_GONE);
+		return;
+	}
+	event(EV_PEER_REFUSED, "peer=\"%s\" why=\"%s\"", addr_text(&s->peer, peer),
+	      untrusted ? s->tls_peer->err.text : err->text);
+	end(s, untrusted                  ? REASON_PEER_UNTRUSTED
+	       : err->code == ERR_TIMEOUT ? REASON_HANDSHAKE_TIMEOUT
+					  : REASON_TLS_FAILED);
 }
 
 static const struct conn_events conn_evs = {
@@ -605,6 +634,7 @@ static void session_free(void *arg)
 static enum verdict step_close(struct session *s)
 {
 	request_abort_all(&s->owner, s->reason);
+	handshakes_leave(s->p->handshakes, &s->handshake);
 	config_unwant(&s->waiter);
 	drop_speculation(s);
 	timer_stop(&s->timer);
@@ -677,6 +707,9 @@ void session_accept(struct proxy *p, enum direction d, int fd)
 	s->owner = (struct request_owner){.p = p, .subject = subject, .answered = answered};
 	list_init(&s->owner.requests);
 	list_init(&s->waiter.node);
+	list_init(&s->handshake.node);
+	s->handshake.on_begin = on_begin;
+	s->handshake.on_evict = on_evict;
 	timer_init(&s->timer, p->loop, on_timer);
 	task_init(&s->task, run_task);
 	list_push(&p->sessions, &s->node);

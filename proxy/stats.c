@@ -189,6 +189,10 @@ void stats_gauge(struct stats *s, const char *name, int64_t v)
 	    {.name = "weft_upstream_connections", .help = "Connections in the upstream pool.", .kind = METRIC_GAUGE},
 	    {.name = "weft_endpoints", .help = "Endpoints of which live state is kept.", .kind = METRIC_GAUGE},
 	    {.name = "weft_endpoints_ejected", .help = "Endpoints that are ejected now.", .kind = METRIC_GAUGE},
+	    {.name = "weft_handshakes", .help = "TLS handshakes of callers that have begun.", .kind = METRIC_GAUGE},
+	    {.name = "weft_handshakes_waiting",
+	     .help = "TLS handshakes of callers that wait for their turn.",
+	     .kind = METRIC_GAUGE},
 	    {.name = "weft_connections_open", .help = "Downstream connections that are open.", .kind = METRIC_GAUGE},
 	    {.name = "weft_control_connected", .help = "1 while the link to weftd is up.", .kind = METRIC_GAUGE},
 	};

@@ -164,6 +164,7 @@ static bool make(struct worker *w, struct err *err)
 	p->stats = stats_new();
 	p->verdicts = verdicts_new();
 	p->peers = verdicts_new();
+	p->handshakes = handshakes_new(p->loop);
 	p->balancer = balancer_new(p->loop, balance_ops_find(w->args->options.balancer), p->stats);
 	balancer_hedge_after(p->balancer, w->args->options.hedge_after_ms);
 	set_limits(p, &w->args->options);
@@ -266,6 +267,7 @@ static void unmake(struct worker *w)
 	stats_free(&p->stats);
 	verdicts_free(&p->verdicts);
 	verdicts_free(&p->peers);
+	handshakes_free(&p->handshakes);
 	mark_free(&p->mark);
 	loop_free(&p->loop);
 	mem_wipe(w->join, sizeof(w->join));

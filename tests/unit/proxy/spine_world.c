@@ -147,6 +147,7 @@ static void make(struct spine *w, struct proxy *p, const char *sa)
 	p->stats = stats_new();
 	p->verdicts = verdicts_new();
 	p->peers = verdicts_new();
+	p->handshakes = handshakes_new(p->loop);
 	p->balancer = balancer_new(p->loop, balance_ops_find(""), p->stats);
 	p->limits = http_limits_default;
 	p->own_limits = http_limits_default;
@@ -166,6 +167,7 @@ static void unmake(struct proxy *p)
 	stats_free(&p->stats);
 	verdicts_free(&p->verdicts);
 	verdicts_free(&p->peers);
+	handshakes_free(&p->handshakes);
 	mark_free(&p->mark);
 }
 

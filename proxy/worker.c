@@ -151,6 +151,7 @@ static void set_limits(struct proxy *p, const struct proxy_options *o)
 	p->hop_limits.stream_idle_ms = p->limits.stream_idle_ms;
 	p->own_limits.resets_burst = p->hop_limits.resets_burst = OWN_RESETS_BURST;
 	p->own_limits.resets_rate = p->hop_limits.resets_rate = OWN_RESETS_RATE;
+	p->own_limits.heads_a_turn = p->hop_limits.heads_a_turn = OWN_HEADS_A_TURN;
 }
 
 static bool make(struct worker *w, struct err *err)

@@ -127,6 +127,7 @@ static void session_destroy(struct h2_session *s)
 	ssize_t n;
 	h2_time_stop(s);
 	task_cancel(&s->turn);
+	task_cancel(&s->more);
 	/* GOAWAY, unless it has gone out already: the peer learns what was processed. */
 	if (!s->finished) {
 		nghttp2_session_terminate_session(s->ng, NGHTTP2_NO_ERROR);
@@ -234,6 +235,7 @@ static void finish(struct h2_session *s)
 	s->finished = true;
 	h2_time_stop(s);
 	task_cancel(&s->turn);
+	task_cancel(&s->more);
 	conn_rx_pause(s->conn, true);
 	conn_flush(s->conn);
 	enum reason lost = why != REASON_NONE       ? why
@@ -381,18 +383,37 @@ static void recv_failed(struct h2_session *s, int rc)
 			nghttp2_strerror(rc));
 }
 
-/* One piece: counted frame by frame first, so that a flood ends before it is worked on. */
-static void feed(struct h2_session *s, const uint8_t *p, size_t n)
+static uint32_t heads_a_turn(const struct h2_session *s)
+{
+	return s->lim.heads_a_turn ? s->lim.heads_a_turn : H2_HEADS_A_TURN;
+}
+
+/* Requests of one connection that are begun in one turn: whoever sends two hundred at once lets others go first between them. */
+static bool turn_spent(struct h2_session *s)
+{
+	uint64_t now = loop_now_us(s->loop);
+	if (s->turn_us != now) {
+		s->turn_us = now;
+		s->turn_heads = 0;
+	}
+	return s->turn_heads >= heads_a_turn(s);
+}
+
+/* One piece: counted frame by frame first, so that a flood ends before it is worked on. Returns how much of it was taken. */
+static size_t feed(struct h2_session *s, const uint8_t *p, size_t n)
 {
 	struct h2_frame_head f;
+	size_t at = 0;
 	bool head;
-	for (size_t at = 0; at < n && s->why == REASON_NONE;) {
+	while (at < n && s->why == REASON_NONE && s->turn_heads < heads_a_turn(s)) {
 		at += h2_track_step(&s->track, p + at, n - at, &head, &f);
 		if (head)
 			frame_head(s, &f);
+		if (head && f.type == NGHTTP2_HEADERS && s->role == HTTP_SERVER)
+			s->turn_heads++;
 	}
 	if (s->why == REASON_NONE) {
-		ssize_t rc = nghttp2_session_mem_recv(s->ng, p, n);
+		ssize_t rc = nghttp2_session_mem_recv(s->ng, p, at);
 		if (rc < 0 && !s->closed)
 			recv_failed(s, (int)rc);
 	}
@@ -402,6 +423,7 @@ static void feed(struct h2_session *s, const uint8_t *p, size_t n)
 		s->head_at = h2_now(s) + s->lim.head_timeout_ms;
 		s->head_unit = s->track.units;
 	}
+	return at;
 }
 
 static void on_rx(void *ctx)
@@ -409,14 +431,17 @@ static void on_rx(void *ctx)
 	struct h2_session *s = ctx;
 	enter(s);
 	struct buf *rx = conn_rx(s->conn);
-	while (rx->len > 0 && !s->closed && s->why == REASON_NONE && !s->finished) {
+	while (rx->len > 0 && !s->closed && s->why == REASON_NONE && !s->finished && !turn_spent(s)) {
 		struct str piece = buf_peek(rx);
 		s->last_rx_ms = h2_now(s);
-		feed(s, (const uint8_t *)piece.p, piece.len);
+		size_t n = feed(s, (const uint8_t *)piece.p, piece.len);
 		if (!s->closed)
-			buf_drain(rx, piece.len);
+			buf_drain(rx, n);
 	}
-	if (!s->closed && !s->finished && s->why == REASON_NONE && conn_rx_eof(s->conn)) {
+	bool more = !s->closed && rx->len > 0;
+	if (more && !s->finished && s->why == REASON_NONE)
+		loop_next_turn(s->loop, &s->more);
+	else if (!s->closed && !s->finished && s->why == REASON_NONE && conn_rx_eof(s->conn)) {
 		bool quiet = s->n_streams == 0;
 		if (!quiet)
 			s->why = s->role == HTTP_SERVER ? REASON_CLIENT_GONE : REASON_UPSTREAM_RESET;
@@ -428,6 +453,11 @@ static void on_rx(void *ctx)
 		h2_kick(s);
 	}
 	leave(s);
+}
+
+static void on_more(struct task *t)
+{
+	on_rx(CONTAINER_OF(t, struct h2_session, more));
 }
 
 static void on_tx_room(void *ctx)
@@ -550,6 +580,7 @@ static struct http_session *h2_session_new(struct conn *c, enum http_role role, 
 	list_init(&s->due);
 	list_init(&s->dead);
 	task_init(&s->turn, on_turn);
+	task_init(&s->more, on_more);
 	h2_guard_init(&s->guard, lim->resets_burst, lim->resets_rate, h2_now(s));
 	h2_track_init(&s->track, role == HTTP_SERVER);
 	s->ng = ng_new(s);
@@ -570,6 +601,7 @@ static void h2_session_close(struct http_session **base)
 	*base = NULL;
 	s->closed = true;
 	task_cancel(&s->turn);
+	task_cancel(&s->more);
 	if (s->busy == 0)
 		session_destroy(s);
 }

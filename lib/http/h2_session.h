@@ -18,6 +18,7 @@
 #define H2_STREAM_MARK     (64u << 10) /* bytes queued for one stream */
 #define H2_STREAM_MARK_LOW (16u << 10) /* the same while the connection holds more than H2_QUEUE_MARK in all */
 #define H2_QUEUE_MARK      (512u << 10)
+#define H2_HEADS_A_TURN    16 /* requests begun in one turn of the loop, where the limits say nothing else */
 #define H2_PING_MS         20000
 #define H2_PREFACE_MS      5000
 #define H2_INFORMATIONAL   32 /* 1xx answers of one exchange */
@@ -74,6 +75,9 @@ struct h2_session {
 	size_t queued;      /* bytes in all streams' out */
 	unsigned busy;      /* callbacks may be running: nothing is freed */
 	struct task turn;
+	struct task more; /* input that waits for the next turn */
+	uint64_t turn_us; /* the turn in which turn_heads requests have begun */
+	uint32_t turn_heads;
 	struct h2_guard guard;
 	struct timer timer;
 	uint64_t timer_at; /* ms */

@@ -487,6 +487,43 @@ START_TEST(floods_end_the_connection)
 }
 END_TEST
 
+static bool answered_179(void *arg)
+{
+	return came(HEADERS, 179) != NULL;
+}
+
+START_TEST(requests_that_come_at_once_begin_a_few_a_turn_and_all_are_served)
+{
+	struct http_limits lim = http_limits_default;
+	struct world w;
+	lim.heads_a_turn = _i ? 64 : 0;
+	raw_start(&w, HTTP_SERVER, &lim);
+	for (uint32_t i = 0; i < 90; i++)
+		raw_headers(2 * i + 1, END_STREAM | END_HEADERS, good_head);
+	raw_until(&w, answered_179, NULL);
+	ck_assert_uint_eq(w.streams_seen, 90);
+	ck_assert_uint_eq(w.most_a_turn, lim.heads_a_turn ? lim.heads_a_turn : 16);
+	world_done(&w);
+}
+END_TEST
+
+/* What came with the end, and waits for its turn, is served before the end counts. */
+START_TEST(requests_before_the_end_of_the_connection_all_begin)
+{
+	struct world w;
+	raw_start(&w, HTTP_SERVER, NULL);
+	for (uint32_t i = 0; i < 90; i++)
+		raw_headers(2 * i + 1, END_STREAM | END_HEADERS, good_head);
+	struct pumping p = {&w, 0, no_servings, &w};
+	pump(&p);
+	shutdown(w.raw, SHUT_WR);
+	out.n = 0;
+	raw_until(&w, server_gone, &w);
+	ck_assert_uint_eq(w.streams_seen, 90);
+	world_done(&w);
+}
+END_TEST
+
 START_TEST(what_honest_peers_send_is_no_flood)
 {
 	struct world w;
@@ -883,6 +920,8 @@ Suite *h2_wire_suite(void)
 	tcase_add_test(t, a_body_that_belies_its_length_is_reset);
 	tcase_add_loop_test(t, floods_end_the_connection, 0, FLOOD_COUNT);
 	tcase_add_test(t, what_honest_peers_send_is_no_flood);
+	tcase_add_loop_test(t, requests_that_come_at_once_begin_a_few_a_turn_and_all_are_served, 0, 2);
+	tcase_add_test(t, requests_before_the_end_of_the_connection_all_begin);
 	tcase_add_test(t, the_guard_refills_by_the_clock);
 	tcase_add_test(t, streams_that_end_in_order_give_resets_back);
 	tcase_add_test(t, a_larger_budget_of_resets_is_kept_to);

@@ -221,6 +221,12 @@ static bool on_stream(void *ctx, struct http_stream *st, const struct http_strea
 	list_push(&w->servings, &x->node);
 	w->n_servings++;
 	w->streams_seen++;
+	if (w->turn_us != loop_now_us(w->loop)) {
+		w->turn_us = loop_now_us(w->loop);
+		w->turn_streams = 0;
+	}
+	w->turn_streams++;
+	w->most_a_turn = MAX(w->most_a_turn, w->turn_streams);
 	*ret_ev = &serving_events;
 	*ret_ctx = x;
 	*ret_arena = &x->arena;

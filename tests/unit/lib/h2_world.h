@@ -19,6 +19,8 @@ struct world {
 	int raw; /* the end of a peer written by hand, or -1 */
 	struct list servings;
 	unsigned n_servings, streams_seen, server_resets, readies;
+	unsigned turn_streams, most_a_turn; /* streams that began in the turn turn_us, and in any */
+	uint64_t turn_us;
 	bool client_ready, client_idle, client_draining, server_draining, client_closed, server_closed;
 	enum reason client_reason, server_reason;
 	struct err client_err, server_err;

@@ -63,7 +63,7 @@ programs += $(if $(wildcard bpf/main_capture.c),$(B)/bin/weft-capture)
 
 .DELETE_ON_ERROR:
 .SECONDARY:
-.PHONY: all help deps test unit integ lint format docs e2e-api e2e-h2spec e2e-grpc-go e2e-scale e2e-origins demo bench chaos soak fuzz fuzz-replay install uninstall clean compile_commands.json
+.PHONY: all help deps test unit integ lint format docs e2e-api e2e-h2spec e2e-grpc-go e2e-scale e2e-origins demo bench floods chaos soak fuzz fuzz-replay install uninstall clean compile_commands.json
 
 all: $(programs) ## build the four programs into build/plain/bin (SAN=asan, SAN=tsan, DEBUG=1: other variants)
 
@@ -208,6 +208,10 @@ chaos: all ## faults under load, twice MINUTES=5, the second time with certifica
 soak: all ## 100,000 requests against a fickle server, then two hours of chaos; interrupted, it goes on where it was (root)
 	$(Q)test -s build/soak.state || $(PYTHON) tests/chaos/keepalive.py
 	$(Q)$(PYTHON) tests/chaos/chaos.py --minutes $(or $(MINUTES),120) --state build/soak.state $(if $(SEED),--seed $(SEED))
+
+floods: ## each kind of HTTP/2 flood for 60 s (or SECONDS=n) beside a client of 1,000 requests a second (root; about 75 minutes)
+	$(Q)$(MAKE) --no-print-directory -j$(shell nproc) all
+	$(Q)WEFT_BUILD=build/plain WEFT_FLOOD_SECONDS=$(or $(SECONDS),60) $(PYTHON) -m pytest -q -rP tests/integ/test_floods_victim.py
 
 # From the Go module proxy; not part of `make test`, since that needs no network beyond Debian's packages.
 H2SPEC ?= build/tools/h2spec

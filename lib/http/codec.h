@@ -112,6 +112,9 @@ struct codec_ops {
 	void (*close)(struct http_stream *st);
 	/* No new streams; open ones finish, then on_closed. Server HTTP/2: GOAWAY twice (2^31-1, then the last id). */
 	void (*drain)(struct http_session *s);
+	/* Server: the same, but an HTTP/1 connection on which nothing is asked stays open for one more request, which is the last: its client
+	 * may have sent it already. drain() ends those that nobody uses. */
+	void (*last)(struct http_session *s);
 	/* Closes the connection and frees the session after the turn. No callback follows. Nulls *s. Streams that owners still have
 	 * lead nowhere from then on and stay theirs until close() or reset(). */
 	void (*session_close)(struct http_session **s);

@@ -456,6 +456,11 @@ static void drain(struct http_session *base)
 	h1_wake(s);
 }
 
+static void last(struct http_session *base)
+{
+	session_of(base)->last = true;
+}
+
 static void session_gone(void *p)
 {
 	struct h1 *s = p;
@@ -507,6 +512,7 @@ const struct codec_ops codec_h1 = {
     .reset_as = reset_stream_as,
     .close = close_stream,
     .drain = drain,
+    .last = last,
     .session_close = session_close,
     .open_streams = open_streams,
     .conn = session_conn,

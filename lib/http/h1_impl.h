@@ -94,6 +94,7 @@ struct h1 {
 	bool ready_said    : 1;
 	bool draining      : 1;
 	bool aged          : 1; /* server: drains from the next request on, since a FIN now could cross it */
+	bool last          : 1; /* server: the next answer closes */
 	bool draining_due  : 1; /* on_draining is to be called */
 	bool draining_said : 1;
 	bool no_reuse      : 1; /* client: the connection ends with this exchange */

@@ -783,6 +783,7 @@ const struct codec_ops codec_h2 = {
     .reset_as = h2_reset_as,
     .close = h2_close,
     .drain = h2_drain,
+    .last = h2_drain,
     .session_close = h2_session_close,
     .open_streams = h2_open_streams,
     .conn = h2_conn,

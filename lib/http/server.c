@@ -24,6 +24,7 @@ struct http_server {
 	struct http_server_cfg cfg;
 	struct list links;
 	unsigned count;
+	bool draining;
 };
 
 /* A connection. Freed when it is closed; owns conn until the codec has it, then the session. */
@@ -339,6 +340,8 @@ static void serve(struct link *l, const struct codec_ops *ops)
 	timer_stop(&l->timer);
 	l->conn = NULL;
 	l->session = ops->session_new(c, HTTP_SERVER, &http_limits_default, &session_events, l);
+	if (l->server->draining)
+		ops->drain(l->session);
 }
 
 static void on_open(void *ctx)
@@ -432,6 +435,15 @@ struct http_server *http_server_new(struct loop *loop, const struct http_server_
 	s->cfg = *cfg;
 	list_init(&s->links);
 	return s;
+}
+
+void http_server_drain(struct http_server *s)
+{
+	MUST_BE(s, SERVER_MAGIC);
+	s->draining = true;
+	list_for_each (l, &s->links, struct link, node)
+		if (l->session)
+			http_session_ops(l->session)->drain(l->session);
 }
 
 static void server_gone(void *p)

@@ -26,6 +26,8 @@ struct http_server;
 struct http_server *http_server_new(struct loop *loop, const struct http_server_cfg *cfg);
 /* Serves a connection that was accepted elsewhere (listener_new's callback may call this). Owns fd. */
 void http_server_accept(struct http_server *s, int fd);
+/* Another process answers from now on: idle connections close, others after the answer that they wait for. */
+void http_server_drain(struct http_server *s);
 /* A stream that was accepted by another owner of the codec (weftd's link port carries gRPC only and does not use this). */
 /* Closes every connection; on_gone comes for each exchange that was kept. */
 void http_server_free(struct http_server **s);

@@ -257,14 +257,19 @@ struct keep *keep_new(struct loop *loop, struct config *c, const char *dir)
 void keep_free(struct keep **kp)
 {
 	struct keep *k = *kp;
+	if (k && timer_running(&k->write))
+		write_now(&k->write);
+	keep_discard(kp);
+}
+
+void keep_discard(struct keep **kp)
+{
+	struct keep *k = *kp;
 	*kp = NULL;
 	if (!k)
 		return;
 	config_on_swap(k->config, NULL, NULL);
-	if (timer_running(&k->write)) {
-		timer_stop(&k->write);
-		write_now(&k->write);
-	}
+	timer_stop(&k->write);
 	mem_free(k->dir);
 	mem_free(k);
 }

@@ -14,6 +14,7 @@ struct keep;
 
 /* Feeds `c` with what the directory holds, then follows its changes. Both must outlive it. */
 struct keep *keep_new(struct loop *loop, struct config *c, const char *dir);
-void keep_free(struct keep **k); /* writes what is not yet written */
+void keep_free(struct keep **k);    /* writes what is not yet written */
+void keep_discard(struct keep **k); /* does not: another process keeps the file now */
 
 #endif

@@ -55,6 +55,7 @@ struct link {
 	struct grpc_call *ads; /* NULL while down */
 	bool joining;          /* the uplink's attempt is for a certificate alone */
 	bool leaving;
+	bool registered; /* once, by the first path */
 	struct renew renew;
 	struct err trouble; /* what last went wrong with weftd; ERR_NONE since it worked */
 	/* the request for a certificate under way */
@@ -176,6 +177,15 @@ static void issue_on_end(void *ctx, struct grpc_call *call, enum grpc_status sta
 
 static const struct grpc_call_events issue_events = {.on_message = issue_on_message, .on_end = issue_on_end};
 
+/* The worker that this one replaced may have spent the secret since it was read here. */
+static void rejoin_again(struct link *l)
+{
+	struct rejoin now;
+	if (l->options.state_dir && rejoin_load(l->options.state_dir, &now, NULL))
+		l->rejoin = now;
+	mem_wipe(&now, sizeof(now));
+}
+
 static bool issue_begin(struct link *l, struct http_session *s, struct err *err)
 {
 	struct issue_ask ask = {.instance = l->options.instance};
@@ -183,6 +193,8 @@ static bool issue_begin(struct link *l, struct http_session *s, struct err *err)
 	size_t len;
 	MUST(!l->issue && !l->issue_key);
 	l->issue_proof = proof(l);
+	if (l->issue_proof == PROOF_REJOIN)
+		rejoin_again(l);
 	l->issue_done = false;
 	err_set(&l->issue_err, ERR_PROTOCOL, "weftd ended the call without an answer");
 	l->issue_key = ask.key = key_new(err);
@@ -323,6 +335,7 @@ static uint64_t patience_ms(uint32_t lease_s)
 static void on_registered(void *ctx, uint32_t lease_s)
 {
 	struct path *p = ctx;
+	p->link->registered = p->link->registered || p == &p->link->paths[0];
 	uplink_worked(p->uplink);
 	if (lease_s > 0)
 		uplink_patience(p->uplink, patience_ms(lease_s));
@@ -517,6 +530,20 @@ void link_goodbye(struct link *l)
 	}
 }
 
+void link_retire(struct link *l)
+{
+	l->leaving = true;
+	renew_stop(&l->renew);
+	keep_discard(&l->keep);
+	for (size_t i = 0; i < l->n_paths; i++) {
+		talk_stop(l->paths[i].talk);
+		if (i > 0)
+			uplink_free(&l->paths[i].uplink);
+		else if (l->paths[i].uplink)
+			uplink_last(l->paths[i].uplink);
+	}
+}
+
 void link_free(struct link **lp)
 {
 	struct link *l = *lp;
@@ -547,6 +574,11 @@ bool link_is_up(const struct link *l)
 const char *link_trouble(const struct link *l)
 {
 	return l->trouble.code == ERR_NONE ? NULL : l->trouble.text;
+}
+
+bool link_settled(const struct link *l)
+{
+	return l->registered || l->trouble.code != ERR_NONE;
 }
 
 const char *link_refused(const struct link *l)

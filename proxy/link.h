@@ -30,7 +30,12 @@ struct link_cfg {
 struct link *link_new(const struct link_cfg *cfg, struct err *err);
 /* Clean stop: the registration is withdrawn at once; no reconnect afterwards. */
 void link_goodbye(struct link *l);
+/* Another worker of this workload is registered now: nothing is withdrawn, renewed or kept on disk any more. The configuration goes on
+ * for what is open, as long as the connection lasts. */
+void link_retire(struct link *l);
 void link_free(struct link **l);
+/* For a worker that takes over from another: it is registered as that one is, or weftd is away and nobody can be. */
+bool link_settled(const struct link *l);
 bool link_is_up(const struct link *l);
 /* What last went wrong with weftd, for /ready; NULL before, and since it worked again. */
 const char *link_trouble(const struct link *l);

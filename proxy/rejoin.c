@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -46,6 +47,9 @@ bool state_write(const char *dir, const char *name, const void *bytes, size_t le
 	int fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (fd < 0)
 		return err_errno(err, "state directory %s", dir);
+	/* In an upgrade two workers have the same directory for a moment: they write one after the other. Held for one write. */
+	while (flock(fd, LOCK_EX) != 0 && errno == EINTR)
+		;
 	snprintf(tmp, sizeof(tmp), ".%s.new", name);
 	bool ok = replace(fd, name, tmp, bytes, len, durable) || err_errno(err, "%s/%s", dir, name);
 	close(fd);

@@ -4,6 +4,7 @@
 EVENT(STARTED, INFO, "started", "the program is up; pid, version")
 EVENT(READY, INFO, "ready", "the program serves")
 EVENT(STOPPING, INFO, "stopping", "a signal asked the program to stop")
+EVENT(RETIRING, INFO, "retiring", "another worker serves: this one accepts nothing new and ends with its connections; which, how many, how long")
 EVENT(STOPPED, INFO, "stopped", "the program ends in order")
 EVENT(FATAL, ERROR, "fatal", "the program cannot go on and ends")
 EVENT(CONFIG_WARNING, WARN, "config_warning", "a setting is odd but usable")
@@ -12,6 +13,10 @@ EVENT(EVENTS_DROPPED, WARN, "events_dropped", "more than 100 lines of one event 
 /* weft-proxy: supervisor */
 EVENT(WORKER_STARTED, INFO, "worker_started", "the supervisor started a worker; pid")
 EVENT(WORKER_DIED, WARN, "worker_died", "a worker ended unasked; it is started again after a back-off")
+EVENT(UPGRADING, INFO, "upgrading", "a new worker was started from the program on disk; asked by whom, program, pid")
+EVENT(UPGRADED, INFO, "upgraded", "the new worker serves, the former one drains; both pids and versions")
+EVENT(UPGRADE_FAILED, ERROR, "upgrade_failed", "the new worker could not serve, the old one goes on; why, version")
+EVENT(WORKER_ENDED, INFO, "worker_ended", "a former worker ended after its drain; pid, version, status")
 /* weft-proxy: in the machine's own network namespace */
 EVENT(CAPTURE_UNCONFIRMED, WARN, "capture_unconfirmed", "the capture undoes itself unless it is confirmed; when, and how to keep it")
 EVENT(CAPTURE_CONFIRMED, INFO, "capture_confirmed", "the capture stays: it was confirmed")

@@ -118,11 +118,26 @@ static bool set_file(struct args *a, const char *v, struct err *err)
 	return true;
 }
 
-static bool set_drain(struct args *a, const char *v, struct err *err)
+static bool grace(const char *v, uint64_t *ret_ms, struct err *err)
 {
-	if (!str_to_ms(str_of(v), &a->drain_ms) || a->drain_ms > 24 * 3600 * 1000u)
+	if (!str_to_ms(str_of(v), ret_ms) || *ret_ms > 24 * 3600 * 1000u)
 		return err_set(err, ERR_INVALID, "\"%s\" is not a time (500ms, 28s, 5m; at most 24h)", v);
 	return true;
+}
+
+static bool set_drain(struct args *a, const char *v, struct err *err)
+{
+	return grace(v, &a->drain_ms, err);
+}
+
+static bool set_upgrade_timeout(struct args *a, const char *v, struct err *err)
+{
+	return grace(v, &a->upgrade_timeout_ms, err);
+}
+
+static bool set_upgrade_drain(struct args *a, const char *v, struct err *err)
+{
+	return grace(v, &a->upgrade_drain_ms, err);
 }
 
 static bool set_balancer(struct args *a, const char *v, struct err *err)
@@ -233,6 +248,8 @@ static bool plain(struct args *a, const char *text)
 		a->what = ARGS_VERSION;
 	else if (strcmp(text, "--worker") == 0)
 		a->worker = true;
+	else if (strcmp(text, "--successor") == 0)
+		a->successor = true;
 	else
 		return false;
 	return true;
@@ -266,6 +283,8 @@ bool args_parse(int argc, char **argv, struct args *ret, struct err *err)
 			.hedge_after_ms = HEDGE_AFTER_MS,
 			.log_level = EVENT_INFO},
 	    .drain_ms = 28000,
+	    .upgrade_timeout_ms = 30000,
+	    .upgrade_drain_ms = 600 * 1000,
 	};
 	if (!from_env(&a, err) || !from_argv(argc, argv, &a, err))
 		return false;

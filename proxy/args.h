@@ -11,9 +11,12 @@ enum args_do { ARGS_RUN, ARGS_TEST, ARGS_HELP, ARGS_VERSION };
 
 struct args {
 	struct proxy_options options;
-	uint64_t drain_ms;
+	uint64_t drain_ms;           /* after SIGTERM */
+	uint64_t upgrade_timeout_ms; /* for a new worker to be ready */
+	uint64_t upgrade_drain_ms;   /* of the worker that it replaced */
 	enum args_do what;
-	bool worker; /* started by the supervisor */
+	bool worker;    /* started by the supervisor */
+	bool successor; /* in an upgrade: serves once it is ready, and says so */
 };
 
 /* False and err names the option and what was expected. Text in *ret lives as long as the process. */

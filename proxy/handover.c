@@ -116,41 +116,62 @@ int handover_seal(const char *name, const void *bytes, size_t len, struct err *e
 	return fd;
 }
 
-bool handover_send(int sock, int fd, struct err *err)
+bool handover_say(int sock, enum note_kind kind, const char *text, int fd, struct err *err)
 {
-	char byte = 'c';
-	struct iovec iov = {&byte, 1};
+	char byte = (char)kind;
+	struct iovec iov[] = {{&byte, 1}, {(char *)(uintptr_t)text, strnlen(text, NOTE_TEXT_MAX - 1)}};
 	union {
 		char b[CMSG_SPACE(sizeof(int))];
 		struct cmsghdr align;
 	} control = {.b = {0}};
-	struct msghdr msg = {
-	    .msg_iov = &iov, .msg_iovlen = 1, .msg_control = control.b, .msg_controllen = sizeof(control.b)};
-	struct cmsghdr *c = CMSG_FIRSTHDR(&msg);
-	*c = (struct cmsghdr){.cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS, .cmsg_len = CMSG_LEN(sizeof(int))};
-	memcpy(CMSG_DATA(c), &fd, sizeof(fd));
-	if (sendmsg(sock, &msg, MSG_NOSIGNAL | MSG_DONTWAIT) == 1)
+	struct msghdr msg = {.msg_iov = iov, .msg_iovlen = ARRAY_LEN(iov)};
+	if (fd >= 0) {
+		msg.msg_control = control.b;
+		msg.msg_controllen = sizeof(control.b);
+		struct cmsghdr *c = CMSG_FIRSTHDR(&msg);
+		*c = (struct cmsghdr){
+		    .cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS, .cmsg_len = CMSG_LEN(sizeof(int))};
+		memcpy(CMSG_DATA(c), &fd, sizeof(fd));
+	}
+	if (sendmsg(sock, &msg, MSG_NOSIGNAL | MSG_DONTWAIT) > 0)
 		return true;
-	return err_errno(err, "handing the credential to the supervisor");
+	return err_errno(err, "between supervisor and worker");
 }
 
-int handover_receive(int sock)
+/* The descriptor of a packet; -1: it has none. */
+static int descriptor_of(struct msghdr *msg)
 {
-	char byte;
-	struct iovec iov = {&byte, 1};
-	union {
-		char b[CMSG_SPACE(sizeof(int))];
-		struct cmsghdr align;
-	} control = {.b = {0}};
-	struct msghdr msg = {
-	    .msg_iov = &iov, .msg_iovlen = 1, .msg_control = control.b, .msg_controllen = sizeof(control.b)};
-	if (recvmsg(sock, &msg, MSG_CMSG_CLOEXEC | MSG_DONTWAIT) != 1)
-		return -1;
-	struct cmsghdr *c = CMSG_FIRSTHDR(&msg);
+	struct cmsghdr *c = CMSG_FIRSTHDR(msg);
+	int fd;
 	if (c == NULL || c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS ||
 	    c->cmsg_len != CMSG_LEN(sizeof(int)))
 		return -1;
-	int fd;
 	memcpy(&fd, CMSG_DATA(c), sizeof(fd));
 	return fd;
+}
+
+enum heard handover_hear(int sock, struct note *ret)
+{
+	struct iovec iov[] = {{&ret->kind, 1}, {ret->text, sizeof(ret->text) - 1}};
+	union {
+		char b[CMSG_SPACE(sizeof(int))];
+		struct cmsghdr align;
+	} control = {.b = {0}};
+	/* CMSG_LEN: with CMSG_SPACE a second descriptor would find room, and stay open. */
+	struct msghdr msg = {.msg_iov = iov,
+			     .msg_iovlen = ARRAY_LEN(iov),
+			     .msg_control = control.b,
+			     .msg_controllen = CMSG_LEN(sizeof(int))};
+	ssize_t n = recvmsg(sock, &msg, MSG_CMSG_CLOEXEC | MSG_DONTWAIT);
+	if (n < 0 &&
+	    errno == ECONNRESET) /* the other side ended without having read all: said once, before its last words */
+		n = recvmsg(sock, &msg, MSG_CMSG_CLOEXEC | MSG_DONTWAIT);
+	if (n <= 0)
+		return n < 0 && (errno == EAGAIN || errno == EINTR) ? HEARD_NOTHING : HEARD_GONE;
+	ret->fd = descriptor_of(&msg);
+	ret->text[n - 1] = '\0';
+	for (char *p = ret->text; *p != '\0'; p++)
+		if (*p < ' ' || *p > '~' || *p == '"')
+			*p = '?';
+	return HEARD_NOTE;
 }

@@ -27,7 +27,7 @@ ALLOW(faccessat2)
 ALLOW(open) ALLOW(stat) ALLOW(lstat) ALLOW(poll) ALLOW(epoll_wait) ALLOW(epoll_create) ALLOW(eventfd) ALLOW(pipe) ALLOW(dup2) ALLOW(rename)
 ALLOW(unlink) ALLOW(mkdir) ALLOW(chmod) ALLOW(access) ALLOW(readlink) ALLOW(time) ALLOW(arch_prctl) ALLOW(getrlimit) ALLOW(accept)
 #endif
-ALLOW_SUPERVISOR(execve) ALLOW_SUPERVISOR(wait4) ALLOW_SUPERVISOR(kill) ALLOW_SUPERVISOR(seccomp)
+ALLOW_SUPERVISOR(execveat) ALLOW_SUPERVISOR(wait4) ALLOW_SUPERVISOR(kill) ALLOW_SUPERVISOR(seccomp)
 #ifdef __x86_64__
 ALLOW_SUPERVISOR(fork) ALLOW_SUPERVISOR(vfork)
 #endif

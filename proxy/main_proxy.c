@@ -7,6 +7,7 @@
 #include "proxy/worker.h"
 
 #include <stdio.h>
+#include <sys/prctl.h>
 
 static int test_file(const struct args *a)
 {
@@ -24,12 +25,15 @@ static int start(const struct args *a, char **argv)
 	struct handover h;
 	struct err err;
 	event_init(a->worker ? "weft-proxy" : "weft-supervisor");
+	prctl(PR_SET_NAME, "weft-proxy", 0, 0, 0); /* started by a descriptor it would bear the number's name */
 	event_set_level(a->options.log_level);
 	if (!handover_take(&h, &err)) {
 		event(EV_FATAL, "why=\"%s\"", err.text);
 		return WORKER_EXIT_CONFIG;
 	}
-	return a->worker ? worker_run(a, &h) : supervisor_run(&h, argv);
+	struct supervisor_cfg cfg = {
+	    .handover = &h, .argv = argv, .ready_ms = a->upgrade_timeout_ms, .former_ms = a->upgrade_drain_ms};
+	return a->worker ? worker_run(a, &h) : supervisor_run(&cfg);
 }
 
 int main(int argc, char **argv)

@@ -98,7 +98,7 @@ static void keep_credential(void *ctx, const struct credential *c)
 		return;
 	}
 	int fd = handover_seal("weft-credential", blob, len, &err);
-	if (fd < 0 || !handover_send(w->handover.super, fd, &err))
+	if (fd < 0 || !handover_say(w->handover.super, NOTE_CREDENTIAL, "", fd, &err))
 		event(EV_IDENTITY_FAILED, "why=\"%s\"", err.text);
 	if (fd >= 0)
 		close(fd);

@@ -7,10 +7,13 @@
 #include "lib/listener.h"
 #include "lib/mem.h"
 #include "proxy/link.h"
+#include "proxy/ready.h"
 #include "proxy/session.h"
+#include "proxy/succession.h"
 
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #define STATUS_CONNS 64
 #define ADMIN_CONNS  16
@@ -23,6 +26,8 @@ struct admin {
 	void (*on_drain)(void *ctx);
 	void *ctx;
 	bool draining;
+	struct succession *succession; /* NULL: without a supervisor */
+	struct http_exchange *upgrade; /* waits for what becomes of it */
 };
 
 static void reply_text(struct http_exchange *x, uint16_t status, const char *text)
@@ -44,26 +49,21 @@ static void page_live(struct admin *a, struct http_exchange *x)
 	reply_text(x, 200, "live\n");
 }
 
-static void not_ready(struct http_exchange *x, const char *what, const char *why)
+static void reply_line(struct http_exchange *x, uint16_t status, const char *what, const char *why)
 {
 	struct buf out;
 	buf_init(&out, 0);
-	buf_printf(&out, "not ready: %s: %s\n", what, why);
-	exchange_reply_buf(x, 503, "text/plain; charset=utf-8", &out);
+	buf_printf(&out, "%s: %s\n", what, why);
+	exchange_reply_buf(x, status, "text/plain; charset=utf-8", &out);
 }
 
 static void page_ready(struct admin *a, struct http_exchange *x)
 {
-	const struct link *l = a->p->link;
-	const char *trouble = l && link_trouble(l) ? link_trouble(l) : "waiting for weftd's first answer";
+	struct err why;
 	if (a->draining)
 		reply_text(x, 503, "not ready: draining\n");
-	else if (!identity_ready(a->p->identity))
-		not_ready(x, "no certificate yet", trouble);
-	else if (l && link_refused(l))
-		not_ready(x, "weftd does not register this workload", link_refused(l));
-	else if (!config_ready(a->p->config))
-		not_ready(x, "no mesh configuration yet", trouble);
+	else if (!ready_now(a->p, &why))
+		reply_line(x, 503, "not ready", why.text);
 	else
 		reply_text(x, 200, "ready\n");
 }
@@ -126,6 +126,40 @@ static void page_drain(struct admin *a, struct http_exchange *x)
 	reply_text(x, 200, "draining: not ready, no new requests on open connections; end it with SIGTERM\n");
 }
 
+static void page_version(struct admin *a, struct http_exchange *x)
+{
+	const char *supervisor = a->succession ? succession_supervisor(a->succession) : "unknown";
+	reply_json(x, json_pack("{s:{s:s, s:i}, s:{s:s, s:i}}", "worker", "version", WEFT_VERSION, "pid", (int)getpid(),
+				"supervisor", "version", supervisor, "pid", (int)getppid()));
+}
+
+static void on_upgrade(void *arg, bool ok, const char *text)
+{
+	struct admin *a = arg;
+	struct http_exchange *x = a->upgrade;
+	a->upgrade = NULL;
+	reply_line(x, ok ? 200 : 500,
+		   ok ? "upgraded: another worker serves now" : "not upgraded, this worker serves on", text);
+}
+
+/* Answered when it is decided: by this worker, which is the former one then. */
+static void page_upgrade(struct admin *a, struct http_exchange *x)
+{
+	if (a->succession && succession_ask(a->succession, on_upgrade, a))
+		a->upgrade = x;
+	else
+		reply_text(x, 409, "an upgrade is under way already\n");
+}
+
+static void on_gone(void *ctx, struct http_exchange *x)
+{
+	struct admin *a = ctx;
+	if (x != a->upgrade)
+		return;
+	a->upgrade = NULL;
+	succession_forget(a->succession);
+}
+
 static const struct page {
 	bool admin; /* only on the admin socket */
 	const char *method, *path;
@@ -137,7 +171,9 @@ static const struct page {
     {true, "GET", "/config", page_config},
     {true, "GET", "/connections", page_connections},
     {true, "GET", "/endpoints", page_endpoints},
+    {true, "GET", "/version", page_version},
     {true, "PUT", "/log-level", page_log_level},
+    {true, "POST", "/upgrade", page_upgrade},
     {true, "POST", "/drain", page_drain},
 };
 
@@ -157,10 +193,11 @@ static void serve(struct admin *a, bool admin, struct http_exchange *x)
 	if (known)
 		reply_text(x, 405, "the method is not allowed here\n");
 	else
-		reply_text(
-		    x, 404,
-		    admin ? "no such page: /live /ready /metrics /config /connections /endpoints /log-level /drain\n"
-			  : "no such page: /live /ready /metrics\n");
+		reply_text(x, 404,
+			   admin ? "no such page: /live /ready /metrics /config /connections /endpoints /version "
+				   "/log-level /upgrade "
+				   "/drain\n"
+				 : "no such page: /live /ready /metrics\n");
 }
 
 static void on_status(void *ctx, struct http_exchange *x)
@@ -189,6 +226,7 @@ struct admin *admin_new(struct proxy *p, int status_fd, int admin_fd, void (*on_
 	a->status_server = http_server_new(p->loop, &cfg);
 	cfg.connections_max = ADMIN_CONNS;
 	cfg.on_request = on_admin;
+	cfg.on_gone = on_gone;
 	a->admin_server = http_server_new(p->loop, &cfg);
 	if (status_fd >= 0)
 		a->status = listener_new(p->loop, status_fd, accept_on, a->status_server);
@@ -202,15 +240,26 @@ void admin_not_ready(struct admin *a)
 	a->draining = true;
 }
 
+void admin_set_succession(struct admin *a, struct succession *s)
+{
+	a->succession = s;
+}
+
+void admin_retire(struct admin *a)
+{
+	listener_free(&a->status);
+	listener_free(&a->admin);
+	http_server_drain(a->status_server);
+	http_server_drain(a->admin_server);
+}
+
 void admin_free(struct admin **ap)
 {
 	struct admin *a = *ap;
 	if (a == NULL)
 		return;
-	if (a->status != NULL)
-		listener_free(&a->status);
-	if (a->admin != NULL)
-		listener_free(&a->admin);
+	listener_free(&a->status);
+	listener_free(&a->admin);
 	http_server_free(&a->status_server);
 	http_server_free(&a->admin_server);
 	FREE(ap);

@@ -741,6 +741,14 @@ void session_drain_all(struct proxy *p)
 	}
 }
 
+void session_retire_all(struct proxy *p)
+{
+	p->draining = true;
+	list_for_each (s, &p->sessions, struct session, node)
+		if (s->http != NULL)
+			http_session_ops(s->http)->last(s->http);
+}
+
 void session_abort_all(struct proxy *p)
 {
 	while (!list_empty(&p->sessions)) {

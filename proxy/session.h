@@ -14,6 +14,9 @@ struct session;
 void session_accept(struct proxy *p, enum direction d, int fd);
 /* All sessions get no new requests (GOAWAY, Connection: close) and end when quiet. */
 void session_drain_all(struct proxy *p);
+/* Another worker serves: no new requests either, but a client that keeps an idle HTTP/1 connection may ask once more on it, so that none
+ * is closed beneath a request that is on its way. session_drain_all() afterwards ends those on which nobody did. */
+void session_retire_all(struct proxy *p);
 /* Closes what is left, at the end of the grace period or of the process. */
 void session_abort_all(struct proxy *p);
 json_t *session_dump_all(const struct proxy *p); /* live list for the admin socket, at most 1,000 */

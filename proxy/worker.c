@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* worker.c: puts the stations together, gives them the descriptors of the handover, and drains on SIGTERM: readiness off, GOAWAY and
- * Connection: close, until quiet or the grace is over. Nothing of a request's way is in here. */
+ * Connection: close, until quiet or the grace is over. So it does in an upgrade, when another worker serves, but its endpoint stays.
+ * Nothing of a request's way is in here. */
 #include "proxy/worker.h"
 
 #include "lib/event.h"
@@ -11,7 +12,9 @@
 #include "proxy/file.h"
 #include "proxy/harden.h"
 #include "proxy/link.h"
+#include "proxy/ready.h"
 #include "proxy/session.h"
+#include "proxy/succession.h"
 #include "proxy/supervisor.h"
 #include "proxy/undo.h"
 
@@ -22,6 +25,7 @@
 #define CREDENTIAL_MAX     (64 * 1024)
 #define JOIN_MAX           4096
 #define DRAIN_LOOK_MS      50
+#define RETIRE_IDLE_MS     5000 /* a client that has an idle connection still may use it once more for so long */
 #define IDLE_DOWNSTREAM_MS (3600 * 1000)
 
 struct worker {
@@ -31,9 +35,12 @@ struct worker {
 	struct admin *admin;
 	struct link *link; /* NULL with -f */
 	struct undo *undo; /* NULL: nothing to look at */
+	struct succession *succession;
 	struct listener *out[HANDOVER_OUT_MAX], *in[HANDOVER_IN_MAX];
 	struct timer drain;
-	uint64_t drain_until_ms;
+	uint64_t drain_until_ms; /* 0: no drain */
+	uint64_t idle_until_ms;  /* retired: when connections that nobody used end too; 0 then */
+	bool stopping;           /* a signal came */
 	char join[JOIN_MAX + 1];
 };
 
@@ -223,43 +230,111 @@ static void listen_all(struct worker *w)
 	for (unsigned i = 0; i < w->handover.n_in; i++)
 		w->in[i] = listener_new(loop, w->handover.in[i], accept_inbound, &w->proxy);
 	w->admin = admin_new(&w->proxy, w->handover.status, w->handover.admin, begin_drain, w);
+	admin_set_succession(w->admin, w->succession);
 }
 
 /* --- the end --- */
 
+/* Nothing new is accepted here any more; where other processes have the sockets too, they go on. */
+static void deafen(struct worker *w)
+{
+	for (unsigned i = 0; i < w->handover.n_out; i++)
+		listener_free(&w->out[i]);
+	for (unsigned i = 0; i < w->handover.n_in; i++)
+		listener_free(&w->in[i]);
+}
+
 static void look(struct timer *t)
 {
 	struct worker *w = CONTAINER_OF(t, struct worker, drain);
-	bool over = loop_now_ms(w->proxy.loop) >= w->drain_until_ms;
-	if (w->proxy.n_sessions == 0 || over)
+	uint64_t now = loop_now_ms(w->proxy.loop);
+	if (w->idle_until_ms != 0 && now >= w->idle_until_ms) {
+		w->idle_until_ms = 0;
+		session_drain_all(&w->proxy);
+	}
+	if (w->proxy.n_sessions == 0 || now >= w->drain_until_ms)
 		loop_stop(w->proxy.loop);
 	else
 		timer_start(&w->drain, DRAIN_LOOK_MS);
+}
+
+/* What was set before holds too: the nearer end wins. */
+static void drain_within(struct worker *w, uint64_t ms)
+{
+	uint64_t until = loop_now_ms(w->proxy.loop) + ms;
+	w->drain_until_ms = w->drain_until_ms != 0 ? MIN(w->drain_until_ms, until) : until;
+	timer_start(&w->drain, DRAIN_LOOK_MS);
 }
 
 static void on_signal(void *arg, int signum)
 {
 	struct worker *w = arg;
 	(void)signum;
-	if (timer_running(&w->drain)) { /* a second signal means now */
+	if (w->stopping || w->admin == NULL) { /* a second signal means now, and a successor has nothing to drain */
 		loop_stop(w->proxy.loop);
 		return;
 	}
+	w->stopping = true;
 	begin_drain(w);
-	w->drain_until_ms = loop_now_ms(w->proxy.loop) + w->args->drain_ms;
-	timer_start(&w->drain, DRAIN_LOOK_MS);
+	drain_within(w, w->args->drain_ms);
+}
+
+/* --- an upgrade --- */
+
+static bool may_succeed(void *ctx, struct err *why)
+{
+	struct worker *w = ctx;
+	return ready_to_succeed(&w->proxy, why);
+}
+
+static void succeed(void *ctx)
+{
+	listen_all(ctx);
+	follow_capture(ctx);
+}
+
+/* The endpoint stays: it is the successor's now, and so is the file in the state directory. */
+static void retire(void *ctx, const char *successor)
+{
+	struct worker *w = ctx;
+	event(EV_RETIRING, "successor=\"%s\" connections=%zu drain_ms=%llu", successor, w->proxy.n_sessions,
+	      (unsigned long long)w->args->upgrade_drain_ms);
+	deafen(w);
+	undo_free(&w->undo);
+	admin_retire(w->admin);
+	if (w->link != NULL)
+		link_retire(w->link);
+	session_retire_all(&w->proxy);
+	pool_drain(w->proxy.pool);
+	w->idle_until_ms = loop_now_ms(w->proxy.loop) + RETIRE_IDLE_MS;
+	drain_within(w, w->args->upgrade_drain_ms);
+}
+
+static void succession_begin(struct worker *w)
+{
+	struct succession_cfg cfg = {
+	    .loop = w->proxy.loop,
+	    .sock = w->handover.super,
+	    .successor = w->args->successor,
+	    .ready = may_succeed,
+	    .on_ready = succeed,
+	    .on_retire = retire,
+	    .ctx = w,
+	};
+	if (w->handover.super >= 0)
+		w->succession = succession_new(&cfg);
+	if (w->succession == NULL || !w->args->successor)
+		listen_all(w);
 }
 
 static void unmake(struct worker *w)
 {
 	struct proxy *p = &w->proxy;
 	session_abort_all(p);
-	for (unsigned i = 0; i < w->handover.n_out; i++)
-		listener_free(&w->out[i]);
-	for (unsigned i = 0; i < w->handover.n_in; i++)
-		listener_free(&w->in[i]);
+	deafen(w);
 	undo_free(&w->undo);
 	admin_free(&w->admin);
+	succession_free(&w->succession);
 	link_free(&w->link);
 	pool_free(&p->pool);
 	balancer_free(&p->balancer);
@@ -290,13 +365,14 @@ int worker_run(const struct args *a, const struct handover *h)
 	loop_on_signal(w.proxy.loop, SIGTERM, on_signal, &w);
 	loop_on_signal(w.proxy.loop, SIGINT, on_signal, &w);
 	signal(SIGPIPE, SIG_IGN);
-	listen_all(&w);
+	succession_begin(&w);
 	if (!harden_syscalls(false, &err)) {
 		event(EV_FATAL, "why=\"%s\"", err.text);
 		return WORKER_EXIT_CONFIG;
 	}
 	event(EV_STARTED, "pid=%d version=%s outbound=%u inbound=%u", (int)getpid(), WEFT_VERSION, h->n_out, h->n_in);
-	follow_capture(&w);
+	if (!a->successor)
+		follow_capture(&w);
 	loop_run(w.proxy.loop);
 	unmake(&w);
 	event(EV_STOPPED, "pid=%d", (int)getpid());

@@ -1,17 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* harden.c: prctl and seccomp (Documentation/userspace-api/seccomp_filter.rst). The filter is a plain list of comparisons: the kernel
+/* harden.c: seccomp (Documentation/userspace-api/seccomp_filter.rst). The filter is a plain list of comparisons: the kernel
  * caches "always allowed" calls in a bitmap (since 5.11), so its length costs nothing per call. */
 #include "proxy/harden.h"
 
 #include "lib/base.h"
+#include "lib/harden.h"
 
 #include <errno.h>
 #include <linux/audit.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
 #include <stddef.h>
-#include <sys/prctl.h>
-#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -21,12 +20,6 @@
 #define ARCH AUDIT_ARCH_AARCH64
 #else
 #error "add the audit architecture of this machine"
-#endif
-
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define SANITIZED true
-#else
-#define SANITIZED false
 #endif
 
 static const int worker_calls[] = {
@@ -47,19 +40,6 @@ static const int supervisor_calls[] = {
 #define HEAD_LEN   4
 #define FILTER_MAX (HEAD_LEN + 2 * (ARRAY_LEN(worker_calls) + ARRAY_LEN(supervisor_calls)) + 1)
 
-bool harden_process(struct err *err)
-{
-	const struct rlimit none = {0, 0};
-	/* LeakSanitizer attaches to its own process, which takes a dumpable one. */
-	if (!SANITIZED && prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) != 0)
-		return err_errno(err, "making the process not dumpable");
-	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0)
-		return err_errno(err, "setting no_new_privs");
-	if (setrlimit(RLIMIT_CORE, &none) != 0)
-		return err_errno(err, "forbidding core dumps");
-	return true;
-}
-
 static size_t allow(struct sock_filter *f, size_t n, const int *calls, size_t len)
 {
 	for (size_t i = 0; i < len; i++) {
@@ -71,7 +51,7 @@ static size_t allow(struct sock_filter *f, size_t n, const int *calls, size_t le
 
 bool harden_syscalls(bool supervisor, struct err *err)
 {
-	if (SANITIZED)
+	if (HARDEN_SANITIZED)
 		return true;
 	struct sock_filter f[FILTER_MAX] = {
 	    BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, arch)),

@@ -6,6 +6,7 @@
 #include "proxy/supervisor.h"
 
 #include "lib/event.h"
+#include "lib/harden.h"
 #include "lib/mem.h"
 #include "lib/str.h"
 #include "proxy/child.h"

@@ -5,6 +5,7 @@
 #include "proxy/worker.h"
 
 #include "lib/event.h"
+#include "lib/harden.h"
 #include "lib/listener.h"
 #include "lib/mem.h"
 #include "proxy/admin.h"

@@ -272,12 +272,18 @@ static void der_list_done(struct der_list *l)
 	l->n = 0;
 }
 
+static BIO *pem_bio(struct str pem)
+{
+	BIO *in = BIO_new_mem_buf(pem.p ? pem.p : "", (int)pem.len);
+	MUST(in != NULL);
+	return in;
+}
+
 static bool pem_certs(struct str pem, const char *what, size_t max, struct der_list *ret, struct err *err)
 {
 	if (pem.len > PEM_MAX)
 		return err_set(err, ERR_LIMIT, "%s: %zu bytes are more than %u", what, pem.len, PEM_MAX);
-	BIO *in = BIO_new_mem_buf(pem.p ? pem.p : "", (int)pem.len);
-	MUST(in != NULL);
+	BIO *in = pem_bio(pem);
 	bool ok = true;
 	for (X509 *cert; ok && (cert = PEM_read_bio_X509(in, NULL, NULL, NULL)); X509_free(cert)) {
 		uint8_t *der;
@@ -299,16 +305,35 @@ static int no_password(char *buf, int size, int rwflag, void *arg)
 	return -1;
 }
 
+/* A plain PKCS#8 key, by key.h, which leaves no copy behind. NULL: it is another kind of key, or none. */
+static EVP_PKEY *pkcs8_key(struct str pem)
+{
+	BIO *in = pem_bio(pem);
+	char *name = NULL;
+	unsigned char *der = NULL;
+	long len = 0;
+	EVP_PKEY *key = NULL;
+	if (PEM_bytes_read_bio_secmem(&der, &len, &name, PEM_STRING_PKCS8INF, in, no_password, NULL) == 1)
+		key = key_from_der(der, (size_t)len, NULL);
+	OPENSSL_secure_clear_free(der, (size_t)len);
+	OPENSSL_free(name);
+	BIO_free(in);
+	ossl_err(NULL, ERR_NONE, "");
+	return key;
+}
+
 static EVP_PKEY *pem_key(struct str pem, struct err *err)
 {
 	if (pem.len > PEM_MAX) {
 		err_set(err, ERR_LIMIT, "private key: %zu bytes are more than %u", pem.len, PEM_MAX);
 		return NULL;
 	}
-	BIO *in = BIO_new_mem_buf(pem.p ? pem.p : "", (int)pem.len);
-	MUST(in != NULL);
-	EVP_PKEY *key = PEM_read_bio_PrivateKey(in, NULL, no_password, NULL);
-	BIO_free(in);
+	EVP_PKEY *key = pkcs8_key(pem);
+	if (!key) {
+		BIO *in = pem_bio(pem);
+		key = PEM_read_bio_PrivateKey(in, NULL, no_password, NULL);
+		BIO_free(in);
+	}
 	if (!key) {
 		ossl_err(err, ERR_INVALID, "private key: not a PEM private key without a password");
 		return NULL;

@@ -20,10 +20,19 @@
 #define GROUPS         "X25519:P-256"
 #define SIGNATURES     "ECDSA+SHA256"
 
+/* The credential that is shown, of a context and of those that succeeded it: each handshake takes what is in force then. A connection
+ * keeps its SSL_CTX, and an SSL_CTX with a key in it would keep that key in memory for as long as the oldest connection lives. */
+struct shown {
+	pthread_mutex_t lock;
+	unsigned refs;
+	struct credential *credential;
+};
+
 struct tlsctx {
 	uint32_t magic;
-	enum peer_role peer_role;      /* what the others are to us */
-	struct credential *credential; /* NULL in a bootstrap context */
+	enum peer_role peer_role; /* what the others are to us */
+	struct shown *shown;      /* NULL in a bootstrap context */
+	struct bundle *bundle;    /* whom it trusts; NULL in a bootstrap context */
 	uint8_t root_hash[SHA256_DIGEST_LENGTH];
 	int arg_index;
 	int64_t grace_s;
@@ -33,6 +42,41 @@ struct tlsctx {
 	unsigned char alpn[ALPN_WIRE_MAX]; /* wire format */
 	size_t alpn_len;
 };
+
+/* --- what is shown --- */
+
+static struct shown *shown_new(struct credential *c)
+{
+	struct shown *s = NEW(struct shown);
+	MUST(pthread_mutex_init(&s->lock, NULL) == 0);
+	s->refs = 1;
+	s->credential = credential_ref(c);
+	return s;
+}
+
+static void shown_unref(struct shown **ps)
+{
+	struct shown *s = *ps;
+	*ps = NULL;
+	if (!s)
+		return;
+	pthread_mutex_lock(&s->lock);
+	bool last = --s->refs == 0;
+	pthread_mutex_unlock(&s->lock);
+	if (!last)
+		return;
+	credential_unref(&s->credential);
+	pthread_mutex_destroy(&s->lock);
+	mem_free(s);
+}
+
+static struct credential *shown_get(struct shown *s)
+{
+	pthread_mutex_lock(&s->lock);
+	struct credential *c = credential_ref(s->credential);
+	pthread_mutex_unlock(&s->lock);
+	return c;
+}
 
 /* --- what OpenSSL keeps for us: struct tlsctx on the SSL_CTX, struct tls_peer on the SSL --- */
 
@@ -45,7 +89,8 @@ static void free_tlsctx(void *parent, void *ptr, CRYPTO_EX_DATA *ad, int idx, lo
 	if (!t)
 		return;
 	MUST_BE(t, TLSCTX_MAGIC);
-	credential_unref(&t->credential);
+	shown_unref(&t->shown);
+	bundle_unref(&t->bundle);
 	verified_free(&t->verified);
 	t->magic = 0;
 	mem_free(t);
@@ -143,10 +188,9 @@ static bool verify(const struct tlsctx *t, SSL *ssl, X509_STORE_CTX *store, stru
 			return err_set(&peer->err, ERR_PROTOCOL,
 				       "the server chose no protocol (ALPN): it is no peer of this mesh");
 	}
-	if (!t->credential)
+	if (!t->bundle)
 		return verify_bootstrap(t, store, peer);
-	struct peer_want want = {t->peer_role, bundle_trust_domain(credential_bundle(t->credential)), peer->expect,
-				 t->grace_s, t->verified};
+	struct peer_want want = {t->peer_role, bundle_trust_domain(t->bundle), peer->expect, t->grace_s, t->verified};
 	return peer_verify(store, &want, &peer->id, &peer->err);
 }
 
@@ -161,7 +205,7 @@ static int on_certificate(X509_STORE_CTX *store, void *arg)
 	mem_free(SSL_get_ex_data(ssl, peer_index));
 	MUST(SSL_set_ex_data(ssl, peer_index, peer) == 1);
 	peer->expect = theirs ? theirs->expect : NULL;
-	if (t->peer_role == PEER_SERVER && (!theirs || (!t->credential && !theirs->expect)))
+	if (t->peer_role == PEER_SERVER && (!theirs || (!t->bundle && !theirs->expect)))
 		peer->verified =
 		    err_set(&peer->err, ERR_IDENTITY, "no expected identity was given for this connection");
 	else
@@ -244,14 +288,25 @@ static bool harden(SSL_CTX *ctx)
 	       SSL_CTX_set1_groups_list(ctx, GROUPS) && SSL_CTX_set1_sigalgs_list(ctx, SIGNATURES);
 }
 
-static bool show(SSL_CTX *ctx, const struct credential *c)
+static bool show(SSL *ssl, const struct credential *c)
 {
 	STACK_OF(X509) *rest = sk_X509_new_null();
 	MUST(rest != NULL);
 	for (size_t i = 1; i < credential_chain_len(c); i++)
 		MUST(sk_X509_push(rest, credential_chain(c, i)) > 0);
-	bool ok = SSL_CTX_use_cert_and_key(ctx, credential_chain(c, 0), credential_key(c), rest, 1) == 1;
+	bool ok = SSL_use_cert_and_key(ssl, credential_chain(c, 0), credential_key(c), rest, 1) == 1;
 	sk_X509_free(rest);
+	return ok;
+}
+
+/* Called by OpenSSL in each handshake before a certificate is chosen; conn_tls.c takes it away again afterwards. */
+static int on_show(SSL *ssl, void *arg)
+{
+	const struct tlsctx *t = arg;
+	MUST_BE(t, TLSCTX_MAGIC);
+	struct credential *c = shown_get(t->shown);
+	bool ok = show(ssl, c);
+	credential_unref(&c);
 	return ok;
 }
 
@@ -283,7 +338,8 @@ static SSL_CTX *make(const struct kind *kind, struct credential *c, const char *
 	struct tlsctx *t = NEW(struct tlsctx);
 	t->magic = TLSCTX_MAGIC;
 	t->peer_role = kind->peer_role;
-	t->credential = c ? credential_ref(c) : NULL;
+	t->shown = c ? shown_new(c) : NULL;
+	t->bundle = c ? bundle_ref(credential_bundle(c)) : NULL;
 	t->verified = c ? verified_new() : NULL;
 	t->arg_index = arg_index;
 	if (kind->root_hash)
@@ -291,11 +347,13 @@ static SSL_CTX *make(const struct kind *kind, struct credential *c, const char *
 	MUST(SSL_CTX_set_ex_data(ctx, ctx_index, t) == 1);
 	SSL_CTX_set_verify(ctx, kind->verify_mode, NULL);
 	SSL_CTX_set_cert_verify_callback(ctx, on_certificate, t);
-	if (c)
-		SSL_CTX_set1_cert_store(ctx, bundle_store(credential_bundle(c)));
+	if (c) {
+		SSL_CTX_set_cert_cb(ctx, on_show, t);
+		SSL_CTX_set1_cert_store(ctx, bundle_store(t->bundle));
+	}
 	if (!alpn_wire(t, alpn))
 		err_set(err, ERR_INVALID, "TLS context: the ALPN names are empty or too long");
-	else if (!harden(ctx) || !set_alpn(ctx, t) || (c && !show(ctx, c)))
+	else if (!harden(ctx) || !set_alpn(ctx, t))
 		ossl_err(err, ERR_TLS, "TLS context");
 	else
 		return ctx;
@@ -325,4 +383,20 @@ SSL_CTX *tlsctx_bootstrap(const uint8_t root_hash[static 32], const char *const 
 {
 	struct kind kind = {PEER_SERVER, SSL_VERIFY_PEER, root_hash};
 	return make(&kind, NULL, alpn, arg_index, err);
+}
+
+void tlsctx_succeed(SSL_CTX *ctx, SSL_CTX *former)
+{
+	struct tlsctx *t = SSL_CTX_get_ex_data(ctx, ctx_index), *f = SSL_CTX_get_ex_data(former, ctx_index);
+	MUST_BE(t, TLSCTX_MAGIC);
+	MUST_BE(f, TLSCTX_MAGIC);
+	struct credential *c = shown_get(t->shown), *was;
+	shown_unref(&t->shown);
+	pthread_mutex_lock(&f->shown->lock);
+	was = f->shown->credential;
+	f->shown->credential = c;
+	f->shown->refs++;
+	pthread_mutex_unlock(&f->shown->lock);
+	t->shown = f->shown;
+	credential_unref(&was);
 }

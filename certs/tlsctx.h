@@ -31,7 +31,7 @@ struct tls_peer {
 
 /* alpn: names (ALPN_*) ending with NULL, offered by a client, chosen from by a server in this order; no match or no offer is a
  * fatal alert. NULL: no ALPN of its own (a client may offer per connection: conn_dial.alpn). Holds a reference on the credential.
- * SSL_CTX_free. `arg_index` is conn_tls_arg_index(). */
+ * The private key is in no SSL_CTX and no SSL but during a handshake. SSL_CTX_free. `arg_index` is conn_tls_arg_index(). */
 SSL_CTX *tlsctx_client(struct credential *c, const char *const *alpn, int arg_index, struct err *err);
 SSL_CTX *tlsctx_server(struct credential *c, const char *const *alpn, int arg_index, struct err *err);
 /* weftd's port 4810: client certificates asked for and verified when given, not required (Issue has none). tlsctx_peer() says. */
@@ -39,6 +39,9 @@ SSL_CTX *tlsctx_server_optional(struct credential *c, const char *const *alpn, i
 /* A client that has no certificate yet: trusts exactly the root whose SHA-256 stands in its join token (the member of the presented
  * chain that hashes to it and is self-signed becomes the root), and requires an identity `expect` in tls_peer. */
 SSL_CTX *tlsctx_bootstrap(const uint8_t root_hash[static 32], const char *const *alpn, int arg_index, struct err *err);
+/* `ctx` takes the place of `former`, before it is used: handshakes that begin or go on with former, and with all that it succeeded, show ctx's
+ * credential from now on. Nothing else of them changes, and what is open goes on; the former credential has no holder left here. */
+void tlsctx_succeed(SSL_CTX *ctx, SSL_CTX *former);
 /* Tells fn of every certificate that this context refuses, with what would stand in tls_peer.err: for servers whose connections have
  * no tls_arg. Called within the handshake: fn logs and returns. */
 void tlsctx_on_refused(SSL_CTX *ctx, void (*fn)(void *arg, const struct err *why), void *arg);

@@ -223,6 +223,10 @@ static bool renew_own(struct daemon *d, struct err *err)
 		grpc_server_set_tls(d->grpc, link);
 	if (d->api)
 		api_set_tls(d->api, api);
+	if (d->credential) {
+		tlsctx_succeed(link, d->tls_link);
+		tlsctx_succeed(api, d->tls_api);
+	}
 	SSL_CTX_free(d->tls_link);
 	SSL_CTX_free(d->tls_api);
 	credential_unref(&d->credential);

@@ -188,8 +188,11 @@ enum conn_step conn_tls_handshake(struct conn *c)
 	ERR_clear_error();
 	int ret = SSL_do_handshake(c->ssl);
 	c->tls_wants_write = false;
-	if (ret == 1)
+	if (ret == 1) {
+		/* TLS 1.3 without post-handshake authentication needs the own key no more: a renewed one shall not stay for its sake. */
+		SSL_certs_clear(c->ssl);
 		return CONN_STEP_DONE;
+	}
 	if (c->tx_errno)
 		return CONN_STEP_FAIL;
 	switch (SSL_get_error(c->ssl, ret)) {

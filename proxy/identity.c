@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* identity.c: the credential in force and the two contexts made of it, swapped together or not at all. It does not know
- * where credentials come from (join.c, the supervisor, -f) nor when they are renewed. */
+/* identity.c: the credential in force and the two contexts made of it, swapped together or not at all. The former key
+ * is gone then, whatever connections live on. It does not know where credentials come from (join.c, the supervisor, -f) nor when they are
+ * renewed. */
 #include "proxy/identity.h"
 
 #include "lib/conn.h"
@@ -45,6 +46,10 @@ bool identity_set(struct identity *id, struct credential *c, struct err *err)
 		return false;
 	}
 	credential_ref(c);
+	if (id->credential) {
+		tlsctx_succeed(client, id->client);
+		tlsctx_succeed(server, id->server);
+	}
 	drop(id);
 	id->credential = c;
 	id->client = client;

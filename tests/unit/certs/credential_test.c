@@ -6,6 +6,7 @@
 #include "lib/mem.h"
 
 #include <check.h>
+#include <openssl/core_names.h>
 #include <openssl/pem.h>
 
 static struct pki pki;
@@ -117,6 +118,64 @@ START_TEST(a_key_of_another_certificate_is_refused)
 }
 END_TEST
 
+/* As OpenSSL writes it, with or without the public point. */
+static struct str openssl_der(EVP_PKEY *key, bool with_point)
+{
+	unsigned char *der = NULL;
+	ck_assert_int_eq(EVP_PKEY_set_int_param(key, OSSL_PKEY_PARAM_EC_INCLUDE_PUBLIC, with_point), 1);
+	PKCS8_PRIV_KEY_INFO *info = EVP_PKEY2PKCS8(key);
+	int len = i2d_PKCS8_PRIV_KEY_INFO(info, &der);
+	ck_assert_int_gt(len, 0);
+	PKCS8_PRIV_KEY_INFO_free(info);
+	return str_make(der, (size_t)len);
+}
+
+START_TEST(keys_are_written_and_read_as_openssl_does_it)
+{
+	struct err err = {0};
+	for (int i = 0; i < 300; i++) { /* one in 256 begins with a zero byte */
+		EVP_PKEY *key = key_new(&err);
+		uint8_t *der;
+		size_t len;
+		ck_assert(key_to_der(key, &der, &len, &err));
+		for (int with_point = 0; with_point < 2; with_point++) {
+			struct str theirs = openssl_der(key, with_point);
+			ck_assert(!with_point || str_eq(theirs, str_make(der, len)));
+			EVP_PKEY *back = key_from_der((const uint8_t *)theirs.p, theirs.len, &err);
+			ck_assert_msg(back && EVP_PKEY_eq(back, key) == 1, "%s", err.text);
+			uint8_t *again;
+			ck_assert(key_to_der(back, &again, &len, &err) && memcmp(again, der, len) == 0);
+			mem_wipe_free(again, len);
+			EVP_PKEY_free(back);
+			OPENSSL_free((void *)(uintptr_t)theirs.p);
+		}
+		mem_wipe_free(der, len);
+		EVP_PKEY_free(key);
+	}
+}
+END_TEST
+
+START_TEST(what_is_no_p256_key_is_refused)
+{
+	struct err err = {0};
+	EVP_PKEY *key = key_new(&err), *p384 = EVP_PKEY_Q_keygen(NULL, NULL, "EC", "P-384");
+	uint8_t *der;
+	size_t len;
+	ck_assert(!key_to_der(p384, &der, &len, &err));
+	struct str theirs = openssl_der(p384, true);
+	ck_assert_ptr_null(key_from_der((const uint8_t *)theirs.p, theirs.len, &err));
+	ck_assert_ptr_nonnull(strstr(err.text, "P-256"));
+	OPENSSL_free((void *)(uintptr_t)theirs.p);
+	ck_assert(key_to_der(key, &der, &len, &err));
+	der[len - 1] ^= 1; /* a point that is not on the curve */
+	ck_assert_ptr_null(key_from_der(der, len, &err));
+	ck_assert_ptr_null(key_from_der(der, len - 1, &err));
+	mem_wipe_free(der, len);
+	EVP_PKEY_free(key);
+	EVP_PKEY_free(p384);
+}
+END_TEST
+
 /* --- PEM --- */
 
 static struct str bio_text(BIO *b)
@@ -180,6 +239,8 @@ Suite *credential_suite(void)
 	tcase_add_test(tc, no_part_of_a_blob_is_taken_for_the_whole);
 	tcase_add_test(tc, a_changed_blob_is_refused_or_still_consistent);
 	tcase_add_test(tc, a_key_of_another_certificate_is_refused);
+	tcase_add_test(tc, keys_are_written_and_read_as_openssl_does_it);
+	tcase_add_test(tc, what_is_no_p256_key_is_refused);
 	tcase_add_test(tc, pem_gives_the_same_credential_and_says_what_is_missing);
 	suite_add_tcase(s, tc);
 	return s;

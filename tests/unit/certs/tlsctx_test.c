@@ -95,6 +95,37 @@ START_TEST(a_server_may_do_without_tls_peer_and_a_client_may_not)
 }
 END_TEST
 
+/* A client that expects this identity, against what a server's context shows now. */
+static void assert_shows(SSL_CTX *server, const char *expect)
+{
+	SSL_CTX_up_ref(server);
+	struct pki_end c = {.ctx = ctx_of(CLIENT, "shop", "cart", H2), .peer.expect = expect};
+	struct pki_end s = {.ctx = server};
+	pki_handshake(&c, &s);
+	ck_assert_msg(c.peer.verified && s.peer.verified, "%s: %s", expect, c.peer.err.text);
+	ck_assert_uint_eq(s.reads, 5);
+	pki_end_done(&c);
+	pki_end_done(&s);
+}
+
+START_TEST(after_a_renewal_former_contexts_show_the_new_certificate)
+{
+	SSL_CTX *first = ctx_of(SERVER, "shop", "orders", H2), *second = ctx_of(SERVER, "shop", "other", H2);
+	assert_shows(first, ORDERS);
+	assert_shows(second, OTHER);
+	tlsctx_succeed(second, first);
+	assert_shows(first, OTHER);
+	assert_shows(second, OTHER);
+	SSL_CTX *third = ctx_of(SERVER, "shop", "orders", H2);
+	tlsctx_succeed(third, second);
+	SSL_CTX_free(second);
+	assert_shows(first, ORDERS); /* a connection of the first generation may still hold its context */
+	SSL_CTX_free(first);
+	assert_shows(third, ORDERS);
+	SSL_CTX_free(third);
+}
+END_TEST
+
 START_TEST(the_wrong_server_is_refused_and_both_identities_are_named)
 {
 	struct pki_end c = {.ctx = ctx_of(CLIENT, "shop", "cart", H2), .peer.expect = ORDERS};
@@ -663,6 +694,7 @@ Suite *tlsctx_suite(void)
 	tcase_add_checked_fixture(tc, setup, teardown);
 	tcase_add_test(tc, two_workloads_see_each_others_identity);
 	tcase_add_test(tc, a_server_may_do_without_tls_peer_and_a_client_may_not);
+	tcase_add_test(tc, after_a_renewal_former_contexts_show_the_new_certificate);
 	tcase_add_test(tc, the_wrong_server_is_refused_and_both_identities_are_named);
 	tcase_add_loop_test(tc, every_wrong_certificate_is_refused_by_name_as_client_and_as_server, 0,
 			    (int)ARRAY_LEN(evils));

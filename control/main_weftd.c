@@ -4,6 +4,7 @@
 #include "control/init.h"
 #include "control/option.h"
 #include "lib/event.h"
+#include "lib/harden.h"
 
 #include <string.h>
 
@@ -65,7 +66,7 @@ static int init(const struct values *v, struct err *err)
 				 .server = v->server ? v->server : reachable(v->init_listen),
 				 .url = v->url};
 
-	if (!init_run(&o, err)) {
+	if (!harden_process(err) || !init_run(&o, err)) {
 		fprintf(stderr, "weftd: init: %s\n", err->text);
 		return err->code == ERR_INVALID ? 2 : 1;
 	}
@@ -126,7 +127,7 @@ static int run(const struct values *v, struct err *err)
 
 	if (!run_options(v, &o, err))
 		return usage(err);
-	if (daemon_run(&o, err))
+	if (harden_process(err) && daemon_run(&o, err))
 		return 0;
 	event(EV_FATAL, "error=\"%s\"", err->text);
 	return 1;

@@ -112,6 +112,8 @@ const struct tls_peer *tlsctx_peer(SSL *ssl, int arg_index)
 {
 	pthread_once(&indexes_once, make_indexes);
 	const struct tls_peer *p = SSL_get_ex_data(ssl, peer_index);
+	if (!p)
+		p = SSL_get_ex_data(ssl, arg_index);
 	return p && p->verified ? p : NULL;
 }
 
@@ -222,9 +224,13 @@ static int on_certificate(X509_STORE_CTX *store, void *arg)
 			spiffe_copy(&theirs->id, &peer->id);
 	}
 	peer->expect = NULL; /* theirs: it may be gone after the handshake */
-	bool ok = peer->verified || peer->lapsed;
+	bool ok = peer->verified || peer->lapsed, verified = peer->verified;
 	if (!ok && t->on_refused)
 		t->on_refused(t->refused_arg, &peer->err);
+	if (theirs && verified) { /* one copy is enough for the life of a connection */
+		MUST(SSL_set_ex_data(ssl, peer_index, NULL) == 1);
+		mem_free(peer);
+	}
 	if (!ok && X509_STORE_CTX_get_error(store) == X509_V_OK)
 		X509_STORE_CTX_set_error(store, X509_V_ERR_CERT_REJECTED);
 	return ok;

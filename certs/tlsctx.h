@@ -49,7 +49,8 @@ void tlsctx_on_refused(SSL_CTX *ctx, void (*fn)(void *arg, const struct err *why
  * is NULL for them, tls_peer.verified false, and only tlsctx_lapsed_peer() answers. */
 void tlsctx_allow_lapsed(SSL_CTX *ctx, int64_t grace_s);
 const struct tls_peer *tlsctx_lapsed_peer(SSL *ssl);
-/* Who the verified peer of a connection is; NULL when it showed no certificate (or none that was accepted). Lives in the SSL. */
+/* Who the verified peer of a connection is; NULL when it showed no certificate (or none that was accepted). Lives in the SSL,
+ * or is what stands at arg_index, which its owner has. */
 const struct tls_peer *tlsctx_peer(SSL *ssl, int arg_index);
 
 #endif

@@ -183,6 +183,20 @@ bool conn_tls_server(struct conn *c, SSL_CTX *ctx, void *tls_arg, struct err *er
 
 /* --- steps --- */
 
+static void drop_certs(STACK_OF(X509) * chain)
+{
+	while (chain && sk_X509_num(chain) > 0)
+		X509_free(sk_X509_pop(chain));
+}
+
+/* What the peer was verified with is of no use any more (no session is resumed), but OpenSSL keeps it: 4.5 KB for each certificate that stood
+ * behind the peer's own. That one stays, as the session's. */
+static void forget_chain(SSL *ssl)
+{
+	drop_certs(SSL_get_peer_cert_chain(ssl));
+	drop_certs(SSL_get0_verified_chain(ssl));
+}
+
 enum conn_step conn_tls_handshake(struct conn *c)
 {
 	ERR_clear_error();
@@ -191,6 +205,7 @@ enum conn_step conn_tls_handshake(struct conn *c)
 	if (ret == 1) {
 		/* TLS 1.3 without post-handshake authentication needs the own key no more: a renewed one shall not stay for its sake. */
 		SSL_certs_clear(c->ssl);
+		forget_chain(c->ssl);
 		return CONN_STEP_DONE;
 	}
 	if (c->tx_errno)

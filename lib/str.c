@@ -91,29 +91,45 @@ struct str str_from_u64(uint64_t v, char out[static STR_U64_MAX])
 	return str_make(out + at, STR_U64_MAX - at);
 }
 
-bool str_to_ms(struct str s, uint64_t *ret_ms)
+struct unit {
+	const char *name;
+	uint64_t factor;
+};
+
+/* Digits and one of the units behind them. */
+static bool with_unit(struct str s, const struct unit *units, size_t n, uint64_t *ret)
 {
-	static const struct {
-		const char *unit;
-		uint64_t ms;
-	} units[] = {
-	    {"ms", 1}, {"s", 1000}, {"m", 60000}, {"h", 3600000}, {"d", 86400000},
-	};
 	size_t digits = 0;
 	uint64_t v;
 
 	while (digits < s.len && s.p[digits] >= '0' && s.p[digits] <= '9')
 		digits++;
 	struct str unit = str_make(s.p + digits, s.len - digits);
-	for (size_t i = 0; i < ARRAY_LEN(units); i++) {
-		if (!str_is(unit, units[i].unit))
+	for (size_t i = 0; i < n; i++) {
+		if (!str_is(unit, units[i].name))
 			continue;
-		if (!str_to_u64(str_make(s.p, digits), UINT64_MAX / units[i].ms, &v))
+		if (!str_to_u64(str_make(s.p, digits), UINT64_MAX / units[i].factor, &v))
 			return false;
-		*ret_ms = v * units[i].ms;
+		*ret = v * units[i].factor;
 		return true;
 	}
 	return false;
+}
+
+bool str_to_ms(struct str s, uint64_t *ret_ms)
+{
+	static const struct unit units[] = {{"ms", 1}, {"s", 1000}, {"m", 60000}, {"h", 3600000}, {"d", 86400000}};
+
+	return with_unit(s, units, ARRAY_LEN(units), ret_ms);
+}
+
+bool str_to_bytes(struct str s, uint64_t *ret)
+{
+	static const struct unit units[] = {
+	    {"", 1}, {"K", 1 << 10}, {"M", 1 << 20}, {"G", 1 << 30}, {"Ki", 1 << 10}, {"Mi", 1 << 20}, {"Gi", 1 << 30},
+	};
+
+	return with_unit(s, units, ARRAY_LEN(units), ret);
 }
 
 bool str_is_dns_label(struct str s)

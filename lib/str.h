@@ -50,6 +50,8 @@ bool str_to_u64(struct str s, uint64_t max, uint64_t *ret);
 struct str str_from_u64(uint64_t v, char out[static STR_U64_MAX]);
 /* "250ms", "10s", "5m", "24h", "7d" -> milliseconds; a bare number is refused. False on anything else or overflow. */
 bool str_to_ms(struct str s, uint64_t *ret_ms);
+/* A size in bytes: digits and nothing, K, M or G (powers of 1,024; Ki, Mi and Gi are the same). False when it is none or does not fit. */
+bool str_to_bytes(struct str s, uint64_t *ret);
 bool str_is_dns_label(struct str s); /* RFC 1123 label: a-z0-9-, 1 to 63, no - at the ends */
 
 #endif

@@ -36,6 +36,21 @@ START_TEST(durations_need_a_unit)
 }
 END_TEST
 
+START_TEST(sizes_have_binary_units)
+{
+	static const char *const bad[] = {"", "M", "1m", "64MB", "-1", "1 M", "64MiB", "18446744073709551615K"};
+	uint64_t v = 7;
+
+	for (size_t i = 0; i < ARRAY_LEN(bad); i++)
+		ck_assert_msg(!str_to_bytes(str_of(bad[i]), &v), "%s", bad[i]);
+	ck_assert_uint_eq(v, 7);
+	ck_assert(str_to_bytes(STR("4096"), &v) && v == 4096);
+	ck_assert(str_to_bytes(STR("3K"), &v) && v == 3072);
+	ck_assert(str_to_bytes(STR("64M"), &v) && v == 64 << 20);
+	ck_assert(str_to_bytes(STR("2Gi"), &v) && v == (uint64_t)2 << 30);
+}
+END_TEST
+
 START_TEST(texts_are_cut_trimmed_and_compared)
 {
 	struct str head, rest;
@@ -140,6 +155,7 @@ Suite *text_suite(void)
 
 	tcase_add_test(t, numbers_are_digits_only_and_bounded);
 	tcase_add_test(t, durations_need_a_unit);
+	tcase_add_test(t, sizes_have_binary_units);
 	tcase_add_test(t, texts_are_cut_trimmed_and_compared);
 	tcase_add_test(t, only_well_formed_utf8_counts);
 	tcase_add_test(t, errors_are_one_clean_line);

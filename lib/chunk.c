@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* chunk.c: free lists a thread and size. */
+/* chunk.c: free lists a thread and size, and the count of what they took from malloc. */
 #include "lib/chunk.h"
 
 #include "lib/mem.h"
 
 #include <pthread.h>
+#include <stdatomic.h>
 
 #ifdef __SANITIZE_ADDRESS__
 static const unsigned cached_max = 0;
@@ -26,18 +27,33 @@ static _Thread_local struct cache cache;
 static pthread_key_t key;
 static pthread_once_t key_once = PTHREAD_ONCE_INIT;
 
-static void thread_done(void *arg)
-{
-	struct cache *c = arg;
+static atomic_size_t total;
+static atomic_size_t trip_at = SIZE_MAX;
+static _Atomic(void (*)(void)) trip_fn;
 
-	for (unsigned i = 0; i < CHUNK_CLASSES; i++) {
+static void give_back(void *p, size_t size)
+{
+	atomic_fetch_sub_explicit(&total, size, memory_order_relaxed);
+	mem_free(p);
+}
+
+static void empty(struct cache *c)
+{
+	for (enum chunk_class i = 0; i < CHUNK_CLASSES; i++) {
 		for (struct free_chunk *f = c->head[i], *next; f; f = next) {
 			next = f->next;
-			mem_free(f);
+			give_back(f, CHUNK_HEADER + chunk_size(i));
 		}
 		c->head[i] = NULL;
 		c->len[i] = 0;
 	}
+}
+
+static void thread_done(void *arg)
+{
+	struct cache *c = arg;
+
+	empty(c);
 	c->known = false;
 }
 
@@ -53,12 +69,24 @@ static void make_known(void)
 	cache.known = true;
 }
 
+static void *take(size_t size)
+{
+	size_t now = atomic_fetch_add_explicit(&total, size, memory_order_relaxed) + size;
+
+	if (now > atomic_load_explicit(&trip_at, memory_order_relaxed)) {
+		void (*fn)(void) = atomic_exchange(&trip_fn, NULL);
+		if (fn)
+			fn();
+	}
+	return mem_alloc(size);
+}
+
 void *chunk_get(enum chunk_class c)
 {
 	struct free_chunk *f = cache.head[c];
 
 	if (!f)
-		return mem_alloc(CHUNK_HEADER + chunk_size(c));
+		return take(CHUNK_HEADER + chunk_size(c));
 	cache.head[c] = f->next;
 	cache.len[c]--;
 	return f;
@@ -69,7 +97,7 @@ void chunk_put(void *p, enum chunk_class c)
 	struct free_chunk *f = p;
 
 	if (cache.len[c] >= cached_max) {
-		mem_free(p);
+		give_back(p, CHUNK_HEADER + chunk_size(c));
 		return;
 	}
 	if (!cache.known)
@@ -77,4 +105,25 @@ void chunk_put(void *p, enum chunk_class c)
 	f->next = cache.head[c];
 	cache.head[c] = f;
 	cache.len[c]++;
+}
+
+void chunk_trim(void)
+{
+	empty(&cache);
+}
+
+size_t chunk_total(void)
+{
+	return atomic_load_explicit(&total, memory_order_relaxed);
+}
+
+void chunk_trip(size_t at, void (*fn)(void))
+{
+	atomic_store(&trip_fn, fn);
+	atomic_store(&trip_at, at);
+}
+
+bool chunk_tripped(void)
+{
+	return chunk_total() > atomic_load_explicit(&trip_at, memory_order_relaxed);
 }

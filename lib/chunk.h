@@ -1,7 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* chunk.h: blocks of a few fixed sizes for arenas and buffers, with a small cache a thread so that a busy loop does not
  * go to malloc for each message. At most 64 blocks of each size wait in a thread's cache (1.9 MiB in all); they are
- * freed when the thread ends. Under AddressSanitizer nothing is cached, so that a use after free is seen. */
+ * freed when the thread ends. Under AddressSanitizer nothing is cached, so that a use after free is seen.
+ *
+ * What all threads took from malloc is counted where a cache is missed, so that who bounds memory (lib/pressure.h) sees a burst of buffers at
+ * once: chunk_trip() sets a mark, and past it readers wait for the next turn (chunk_tripped) while the loop is told. */
 #ifndef WEFT_LIB_CHUNK_H
 #define WEFT_LIB_CHUNK_H
 
@@ -18,5 +21,13 @@ static inline size_t chunk_size(enum chunk_class c)
 
 void *chunk_get(enum chunk_class c); /* CHUNK_HEADER + chunk_size(c) bytes, uninitialised; never NULL */
 void chunk_put(void *p, enum chunk_class c);
+/* Gives this thread's cache back to malloc. */
+void chunk_trim(void);
+/* Bytes that all threads hold, cached ones too. */
+size_t chunk_total(void);
+/* Calls fn once, on whichever thread, when the total first exceeds `at` (SIZE_MAX: never). Replaces what was set before. */
+void chunk_trip(size_t at, void (*fn)(void));
+/* The total exceeds the mark: nothing that can wait should take more. */
+bool chunk_tripped(void);
 
 #endif

@@ -7,6 +7,7 @@
  * runs after a callback asks alive() first. TLS records are in conn_tls.c. */
 #include "lib/conn_impl.h"
 
+#include "lib/chunk.h"
 #include "lib/mem.h"
 
 #include <errno.h>
@@ -408,7 +409,8 @@ static void on_io_open(struct conn *c, bool readable, bool writable)
 {
 	if ((writable && c->tx_blocked) || (readable && c->write_wants_read))
 		flush(c);
-	if (c->state == CONN_OPEN && (readable || (writable && c->tls_wants_write)) && may_read(c))
+	/* Short of memory: the bytes stay in the kernel until the next turn, which sees the descriptor readable again. */
+	if (c->state == CONN_OPEN && (readable || (writable && c->tls_wants_write)) && may_read(c) && !chunk_tripped())
 		read_some(c);
 	update_watch(c);
 }
@@ -478,7 +480,9 @@ static void on_more(struct task *t)
 		destroy(c, true);
 		return;
 	}
-	if (may_read(c))
+	if (chunk_tripped())
+		loop_next_turn(c->loop, &c->more);
+	else if (may_read(c))
 		read_some(c);
 	update_watch(c);
 }
@@ -563,8 +567,12 @@ static bool dial(struct conn *c, const struct conn_dial *d, struct err *err)
 		return err_set(err, ERR_INVALID, "cannot connect: no address is given");
 	socklen_t len = target(d, &sa);
 	int fd = socket(sa.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-	if (fd < 0)
-		return err_errno(err, "cannot make a socket to connect to %s", name);
+	if (fd < 0) {
+		err_errno(err, "cannot make a socket to connect to %s", name);
+		if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM)
+			err->code = ERR_LIMIT;
+		return false;
+	}
 	take_fd(c, fd);
 	if (d->prepare && !d->prepare(d->prepare_arg, fd, err))
 		return false;
@@ -780,6 +788,11 @@ struct str conn_alpn(const struct conn *c)
 bool conn_is_open(const struct conn *c)
 {
 	return c->state == CONN_OPEN;
+}
+
+size_t conn_held(const struct conn *c)
+{
+	return c->rx.len + c->tx.len;
 }
 
 uint64_t conn_rx_bytes(const struct conn *c)

@@ -34,7 +34,8 @@ struct conn_events {
 	void (*on_rx)(void *ctx);
 	/* tx was full and has room again; or, after conn_end_tx(), everything has left (conn_tx_ended()). */
 	void (*on_tx_room)(void *ctx);
-	/* The connection is dead: connect refused or timed out, handshake failed, reset, TLS alert. err says which. Once. */
+	/* The connection is dead: connect refused or timed out, handshake failed, reset, TLS alert; ERR_LIMIT: no descriptor or memory for a
+	 * socket. err says which. Once. */
 	void (*on_fail)(void *ctx, const struct err *err);
 };
 
@@ -90,6 +91,7 @@ struct str conn_alpn(const struct conn *c); /* negotiated, empty when none */
 bool conn_is_open(const struct conn *c);
 /* Plain: the kernel has neither bytes nor an end from the peer for us (one system call; TLS: not looked at, true). */
 bool conn_is_quiet(const struct conn *c);
+size_t conn_held(const struct conn *c);       /* bytes in rx and tx */
 uint64_t conn_rx_bytes(const struct conn *c); /* application bytes since the start */
 uint64_t conn_tx_bytes(const struct conn *c);
 const struct addr *conn_peer(const struct conn *c);

@@ -27,6 +27,8 @@ EVENT(SESSION_OPEN, DEBUG, "session_open", "a connection was accepted; direction
 EVENT(SESSION_END, DEBUG, "session_end", "a connection ended; reason row")
 EVENT(REQUEST_END, DEBUG, "request_end", "a request ended; status, reason row, attempts")
 EVENT(ACCEPT_PAUSED, WARN, "accept_paused", "no descriptors left: accepting pauses")
+EVENT(MEMORY_PRESSURE, WARN, "memory_pressure", "memory reached a mark of its limit; from, to, used, limit")
+EVENT(MEMORY_RELIEF, INFO, "memory_relief", "memory fell beneath a mark of its limit; from, to, used, limit")
 EVENT(ENDPOINT_EJECTED, WARN, "endpoint_ejected", "an endpoint failed several times in a row and gets nothing for a while; service, reason, how long")
 EVENT(ENDPOINT_BACK, INFO, "endpoint_back", "an ejected endpoint is used again")
 EVENT(PEER_REFUSED, WARN, "peer_refused", "a peer's certificate or identity was refused; why")

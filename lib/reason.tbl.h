@@ -57,6 +57,7 @@ REASON(TIMEOUT, "timeout", 504, 4, 8, "the request timed out")
 REASON(SILENT, "silent", 504, 4, 8, "the endpoint answered nothing for a while, another one was asked")
 REASON(OVERFLOW, "overflow", 503, 8, 7, "a limit of connections or pending requests is reached")
 REASON(OVERLOAD, "overload", 503, 8, 7, "the proxy is short of memory or descriptors")
+REASON(SHED, "shed", 503, 8, 11, "the proxy is short of memory, and this held the most of it")
 /* ours */
 REASON(DRAINING, "draining", 503, 14, 7, "the proxy is stopping")
 REASON(NOT_FOUND, "not_found", 404, 5, 0, "no such page")

@@ -118,6 +118,10 @@ struct codec_ops {
 	/* Closes the connection and frees the session after the turn. No callback follows. Nulls *s. Streams that owners still have
 	 * lead nowhere from then on and stay theirs until close() or reset(). */
 	void (*session_close)(struct http_session **s);
+	/* Bytes that wait in the codec and its connection to be read by the peer or parsed: what closing the connection would free. */
+	size_t (*held)(const struct http_session *s);
+	/* Gives back what an idle connection keeps only to be quick; nothing while a stream is open. NULL: it keeps nothing. */
+	void (*rest)(struct http_session *s);
 	uint32_t (*open_streams)(const struct http_session *s);
 	struct conn *(*conn)(const struct http_session *s); /* NULL once it is closed */
 };

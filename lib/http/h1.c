@@ -488,6 +488,12 @@ static void session_close(struct http_session **base)
 	loop_defer_free(s->loop, s, session_gone);
 }
 
+static size_t held(const struct http_session *base)
+{
+	const struct h1 *s = (const struct h1 *)base;
+	return s->conn != NULL ? conn_held(s->conn) : 0;
+}
+
 static uint32_t open_streams(const struct http_session *base)
 {
 	return ((const struct h1 *)base)->st ? 1 : 0;
@@ -514,6 +520,7 @@ const struct codec_ops codec_h1 = {
     .drain = drain,
     .last = last,
     .session_close = session_close,
+    .held = held,
     .open_streams = open_streams,
     .conn = session_conn,
 };

@@ -9,7 +9,6 @@
 #include "lib/http/h2_session.h"
 
 #include "lib/mem.h"
-#include "lib/small.h"
 
 static uint32_t h2_room(const struct http_session *base);
 static size_t h2_send_room(const struct http_stream *base);
@@ -494,33 +493,12 @@ static const struct conn_events conn_events = {
 
 /* --- a new session --- */
 
-static void *ng_malloc(size_t size, void *arg)
-{
-	(void)arg;
-	return small_alloc(size);
-}
-static void ng_free(void *p, void *arg)
-{
-	(void)arg;
-	small_free(p);
-}
-static void *ng_calloc(size_t n, size_t size, void *arg)
-{
-	size_t all;
-	(void)arg;
-	return __builtin_mul_overflow(n, size, &all) ? NULL : small_zalloc(all);
-}
-static void *ng_realloc(void *p, size_t size, void *arg)
-{
-	(void)arg;
-	return small_realloc(p, size);
-}
-
 static nghttp2_session *ng_new(struct h2_session *s)
 {
 	nghttp2_session *ng = NULL;
 	nghttp2_session_callbacks *cbs = NULL;
 	nghttp2_option *opt = NULL;
+	h2_mem_init(&s->mem);
 	MUST(nghttp2_session_callbacks_new(&cbs) == 0 && nghttp2_option_new(&opt) == 0);
 	h2_recv_callbacks(cbs);
 	h2_send_callbacks(cbs);
@@ -530,11 +508,10 @@ static nghttp2_session *ng_new(struct h2_session *s)
 	nghttp2_option_set_max_deflate_dynamic_table_size(opt, 4096);
 	/* h2_guard.c counts resets, with limits for each kind of peer; nghttp2's own (1,000, 33 a second) would end a busy hop. */
 	nghttp2_option_set_stream_reset_rate_limit(opt, UINT32_MAX, UINT32_MAX);
-	nghttp2_mem mem = {NULL, ng_malloc, ng_free, ng_calloc, ng_realloc};
 	if (s->role == HTTP_SERVER)
-		MUST(nghttp2_session_server_new3(&ng, cbs, s, opt, &mem) == 0);
+		MUST(nghttp2_session_server_new3(&ng, cbs, s, opt, &s->mem.mem) == 0);
 	else
-		MUST(nghttp2_session_client_new3(&ng, cbs, s, opt, &mem) == 0);
+		MUST(nghttp2_session_client_new3(&ng, cbs, s, opt, &s->mem.mem) == 0);
 	nghttp2_option_del(opt);
 	nghttp2_session_callbacks_del(cbs);
 	return ng;
@@ -759,6 +736,20 @@ static void h2_drain(struct http_session *base)
 	h2_time_drain(s);
 }
 
+static size_t h2_held(const struct http_session *base)
+{
+	const struct h2_session *s = (const struct h2_session *)base;
+	return s->queued + (s->conn != NULL ? conn_held(s->conn) : 0);
+}
+
+static void h2_rest(struct http_session *base)
+{
+	struct h2_session *s = (struct h2_session *)base;
+	if (s->n_streams == 0 && s->why == REASON_NONE && !s->finished && !s->closed &&
+	    !nghttp2_session_want_write(s->ng))
+		h2_mem_rest(&s->mem);
+}
+
 static uint32_t h2_open_streams(const struct http_session *base)
 {
 	return ((const struct h2_session *)base)->n_streams;
@@ -785,6 +776,8 @@ const struct codec_ops codec_h2 = {
     .drain = h2_drain,
     .last = h2_drain,
     .session_close = h2_session_close,
+    .held = h2_held,
+    .rest = h2_rest,
     .open_streams = h2_open_streams,
     .conn = h2_conn,
 };

@@ -8,6 +8,7 @@
 #include "lib/http/h2_guard.h"
 #include "lib/http/h2_head.h"
 #include "lib/http/h2_ids.h"
+#include "lib/http/h2_mem.h"
 #include "lib/http/h2_track.h"
 #include "lib/http/h2_window.h"
 
@@ -68,6 +69,7 @@ struct h2_session {
 	struct conn *conn;
 	struct loop *loop;
 	nghttp2_session *ng;
+	struct h2_mem mem; /* of ng */
 	struct http_limits lim;
 	enum http_role role;
 	struct list streams, due, dead;

@@ -2,20 +2,33 @@
 /* h2_window.c: see h2_window.h. */
 #include "lib/http/h2_window.h"
 
+#include "lib/pressure.h"
+
 #include <stdatomic.h>
 
 #define RTT_MIN_US 1000 /* the clock of a turn is coarser than a loopback round trip */
 
 static atomic_size_t budget_used; /* of the whole process: all threads' loops */
 
+static size_t budget_max(void)
+{
+	return pressure_share(25, H2_BUDGET_MAX);
+}
+
 bool h2_budget_spent(void)
 {
-	return atomic_load_explicit(&budget_used, memory_order_relaxed) >= H2_BUDGET_MAX;
+	return h2_budget_used() >= budget_max();
 }
 
 size_t h2_budget_used(void)
 {
 	return atomic_load_explicit(&budget_used, memory_order_relaxed);
+}
+
+size_t h2_budget_excess(void)
+{
+	size_t max = budget_max(), n = h2_budget_used();
+	return n >= max / 100 * 85 ? n - max / 100 * 80 : 0;
 }
 
 static void budget_add(size_t n)
@@ -31,7 +44,9 @@ static void budget_sub(size_t n)
 
 static bool budget_take(size_t n)
 {
-	if (atomic_fetch_add_explicit(&budget_used, n, memory_order_relaxed) + n <= H2_BUDGET_MAX)
+	if (pressure_level() != PRESSURE_NONE)
+		return false;
+	if (atomic_fetch_add_explicit(&budget_used, n, memory_order_relaxed) + n <= budget_max() / 100 * 85)
 		return true;
 	budget_sub(n);
 	return false;

@@ -10,6 +10,7 @@
 #include "proxy/ready.h"
 #include "proxy/session.h"
 #include "proxy/succession.h"
+#include "proxy/shed.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -83,6 +84,7 @@ static void page_metrics(struct admin *a, struct http_exchange *x)
 	stats_gauge(s, "weft_handshakes", (int64_t)handshakes_begun(a->p->handshakes));
 	stats_gauge(s, "weft_handshakes_waiting", (int64_t)handshakes_waiting(a->p->handshakes));
 	stats_gauge(s, "weft_upstream_connections", (int64_t)pool_conns(a->p->pool));
+	shed_gauges(s);
 	buf_init(&out, SIZE_MAX);
 	stats_page(s, &out);
 	exchange_reply_buf(x, 200, "text/plain; version=0.0.4; charset=utf-8", &out);

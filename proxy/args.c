@@ -10,7 +10,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define ROWS_MAX 32
+#define ROWS_MAX   32
+#define MEMORY_MIN ((uint64_t)8 << 20) /* an idle worker alone takes 3 MB */
 
 static bool set_name(struct args *a, const char *v, struct err *err)
 {
@@ -188,6 +189,15 @@ static bool set_stream_idle(struct args *a, const char *v, struct err *err)
 static bool set_head_timeout(struct args *a, const char *v, struct err *err)
 {
 	return life(&a->options.head_timeout_ms, v, err);
+}
+
+static bool set_memory(struct args *a, const char *v, struct err *err)
+{
+	uint64_t bytes = SIZE_MAX;
+	if (strcmp(v, "none") != 0 && (!str_to_bytes(str_of(v), &bytes) || bytes < MEMORY_MIN || bytes >= SIZE_MAX))
+		return err_set(err, ERR_INVALID, "\"%s\" is not a size of at least 8M (64M, 1G; or none)", v);
+	a->options.memory_max = (size_t)bytes;
+	return true;
 }
 
 static bool set_level(struct args *a, const char *v, struct err *err)

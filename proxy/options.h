@@ -40,6 +40,7 @@ struct proxy_options {
 	    idle_downstream_ms;   /* connections without a request are closed then; 0: the default */
 	uint64_t stream_idle_ms;  /* an exchange without progress; 0: the default */
 	uint64_t head_timeout_ms; /* first byte to complete head; 0: the default */
+	size_t memory_max;        /* bytes; SIZE_MAX: no limit; 0: what the cgroup says */
 	enum event_level log_level;
 };
 

@@ -7,6 +7,7 @@
 #include "lib/event.h"
 #include "lib/map.h"
 #include "lib/mem.h"
+#include "lib/pressure.h"
 
 #define UPSTREAM_MAGIC 0x75707374
 #define KEY_MAX        (1 + ADDR_KEY_LEN + SPIFFE_ID_MAX)
@@ -150,6 +151,8 @@ static enum reason dial_reason(const struct upstream *u, const struct err *err)
 		return REASON_CONNECT_TIMEOUT;
 	case ERR_TLS:
 		return REASON_TLS_FAILED;
+	case ERR_LIMIT:
+		return REASON_OVERLOAD;
 	default:
 		return REASON_CONNECT_FAIL;
 	}
@@ -268,6 +271,8 @@ static const struct conn_events dial_events = {
 static bool prepare(void *arg, int fd, struct err *err)
 {
 	const struct pool_key *k = arg;
+	if (!pressure_may_use(fd))
+		return err_set(err, ERR_LIMIT, "no descriptors left for connections");
 	if (!mark_exempt(k->pool->cfg.mark, fd, err))
 		return false;
 	return !is_local(k->hop) || mark_client_pooled(k->pool->cfg.mark, fd, &k->addr, err);
@@ -476,6 +481,41 @@ static void key_free(struct pool_key *k)
 	mem_free(k);
 }
 
+/* Closes the connections of a place that have been idle for so long. Returns how many. */
+static size_t close_idle(struct pool_key *k, uint64_t idle_ms)
+{
+	uint64_t now = loop_now_ms(k->pool->cfg.loop);
+	size_t n = 0;
+	list_for_each_safe (u, &k->conns, struct upstream, node) {
+		bool idle = u->ready && u->idle_since_ms != 0;
+		if (idle && (u->draining || now - u->idle_since_ms >= idle_ms)) {
+			drop(u);
+			n++;
+		}
+	}
+	return n;
+}
+
+void pool_rest(struct pool *p)
+{
+	map_for_each (node, &p->keys) {
+		struct pool_key *k = CONTAINER_OF(node, struct pool_key, node);
+		list_for_each (u, &k->conns, struct upstream, node)
+			if (u->session != NULL && u->ops->rest != NULL)
+				u->ops->rest(u->session);
+	}
+}
+
+size_t pool_shed(struct pool *p)
+{
+	size_t n = 0;
+	map_for_each (node, &p->keys) {
+		struct pool_key *k = CONTAINER_OF(node, struct pool_key, node);
+		n += k->n_waiters == 0 ? close_idle(k, 0) : 0; /* else they are about to be used */
+	}
+	return n;
+}
+
 /* Once a second: connections idle for too long close, places without connections and waiters go. */
 static void sweep(struct timer *t)
 {
@@ -483,11 +523,7 @@ static void sweep(struct timer *t)
 	uint64_t now = loop_now_ms(p->cfg.loop);
 	map_for_each (n, &p->keys) {
 		struct pool_key *k = CONTAINER_OF(n, struct pool_key, node);
-		list_for_each_safe (u, &k->conns, struct upstream, node) {
-			bool idle = u->ready && u->idle_since_ms != 0;
-			if (idle && (u->draining || p->draining || now - u->idle_since_ms >= p->cfg.idle_ms))
-				drop(u);
-		}
+		close_idle(k, p->draining ? 0 : p->cfg.idle_ms);
 		if (k->n_conns == 0 && k->n_waiters == 0 && now - k->used_ms > p->cfg.idle_ms)
 			key_free(k);
 	}

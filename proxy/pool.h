@@ -70,6 +70,10 @@ void pool_acquire(struct pool *p, const struct permit *permit, const struct endp
 		  const char *service, struct pool_waiter *w);
 void pool_cancel(struct pool *p, struct pool_waiter *w); /* safe when answered or never asked (node initialised) */
 void pool_drain(struct pool *p);                         /* idle connections close now, others when their streams end */
+/* Idle connections give back what they keep only to be quick. */
+void pool_rest(struct pool *p);
+/* Short of memory: connections that are idle now close. Returns how many. */
+size_t pool_shed(struct pool *p);
 size_t pool_conns(const struct pool *p);
 json_t *pool_dump(const struct pool *p); /* for the admin socket */
 

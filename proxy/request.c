@@ -7,6 +7,7 @@
 #include "proxy/request_impl.h"
 
 #include "lib/mem.h"
+#include "lib/pressure.h"
 #include "proxy/answer.h"
 #include "proxy/forward.h"
 #include "proxy/hop.h"
@@ -162,6 +163,8 @@ static void look_up(struct request *r)
 static enum verdict step_head(struct request *r)
 {
 	look_up(r);
+	if (pressure_level() == PRESSURE_REFUSE)
+		return request_answer(r, REASON_OVERLOAD, true);
 	if (r->subject.direction == OUTBOUND) {
 		hop_strip(r->head);
 		return NEXT;
@@ -334,7 +337,10 @@ static void on_no_stream(struct pool_waiter *w, enum reason reason, const struct
 	struct request *r = CONTAINER_OF(w, struct request, waiter);
 	MUST_BE(r, REQUEST_MAGIC);
 	(void)err;
-	bool ours = reason == REASON_OVERFLOW || reason == REASON_NOT_READY; /* another endpoint would not change it */
+	/* Another endpoint would not change it. */
+	bool ours = reason == REASON_OVERFLOW || reason == REASON_NOT_READY || reason == REASON_OVERLOAD;
+	if (reason == REASON_OVERLOAD)
+		balance_end(r->p->balancer, &r->attempt, OUTCOME_NEUTRAL, REASON_NONE);
 	if (ours)
 		request_answer(r, reason, !r->touched);
 	else
@@ -349,6 +355,7 @@ static void send_up(struct request *r)
 		struct str piece = buf_peek(&r->body);
 		piece.len = MIN(piece.len, MIN(room, (size_t)16384));
 		ops->send_body(r->up, piece);
+		r->moved += piece.len;
 		if (r->replayable && r->replay.len + piece.len <= REPLAY_MAX)
 			buf_add_str(&r->replay, piece);
 		else
@@ -392,6 +399,7 @@ static void send_down(struct request *r)
 		struct str piece = buf_peek(&r->answer);
 		piece.len = MIN(piece.len, MIN(room, (size_t)16384));
 		ops->send_body(r->down, piece);
+		r->moved += piece.len;
 		if (r->up != NULL)
 			ops_of(r->up)->consumed(r->up, piece.len);
 		buf_drain(&r->answer, piece.len);

@@ -25,6 +25,15 @@ bool request_begin(struct request_owner *o, struct http_stream *st, const struct
 /* Ends all requests that an owner still has when its connection goes: all of them when it goes by our own will, else those whose answer
  * went down whole while the upstream has not ended it yet (of these the codec says nothing). */
 void request_abort_all(struct request_owner *o, enum reason reason);
+/* Short of memory. What the greediest request holds, bodies on their way and its arena; with `stalled` only of those whose bodies have not moved
+ * since the last request_look_all(). */
+size_t request_held(const struct request_owner *o, bool stalled);
+void request_look_all(struct request_owner *o);
+/* Resets those that hold at least `least`, with REASON_SHED, until `want` bytes are free. Adds what it did to *n. */
+struct shed_count {
+	size_t bytes, streams, connections;
+};
+void request_shed(struct request_owner *o, bool stalled, size_t least, size_t want, struct shed_count *n);
 json_t *request_dump(const struct request_owner *o); /* requests in flight with step and age */
 
 #endif

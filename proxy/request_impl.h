@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* request_impl.h: the request as the files of its spine see it: request.c (the steps), request_retry.c (further attempts), request_hedge.c (one
- * beside another). Nobody else. */
+ * beside another), request_shed.c (short of memory). Nobody else. */
 #ifndef WEFT_PROXY_REQUEST_IMPL_H
 #define WEFT_PROXY_REQUEST_IMPL_H
 
@@ -53,6 +53,7 @@ struct request {
 	struct buf answer; /* came from upstream, not sent down yet */
 	struct fields *trailers_up, *trailers_down;
 	struct upgrade upgrade; /* towards an application */
+	uint64_t moved, seen;   /* bytes of bodies passed on; the same at the last look */
 	unsigned step, attempts;
 	uint64_t began_us;
 	uint16_t status; /* sent down */

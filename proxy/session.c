@@ -5,6 +5,7 @@
 #include "bpf/abi.h"
 #include "lib/event.h"
 #include "lib/mem.h"
+#include "lib/pressure.h"
 #include "proxy/detect.h"
 #include "proxy/request.h"
 #include "proxy/tunnel.h"
@@ -18,8 +19,10 @@
 #define DETECT_SILENT_MS  50 /* who has not said what it speaks by then may be waiting for the server: it is dialled */
 #define DETECT_HELD_MS \
 	1000 /* so long, what the server said may have to wait for the client, and so does a failed dial */
-#define DETECT_UNSURE_MS 5000 /* what has come by then may be HTTP or not; or nothing came on a port declared HTTP */
-#define DETECT_NEVER     UINT64_MAX
+#define DETECT_UNSURE_MS   5000 /* what has come by then may be HTTP or not; or nothing came on a port declared HTTP */
+#define SHED_MIN           ((size_t)16 << 10) /* who holds less is not worth a reset */
+#define DETECT_NEVER       UINT64_MAX
+#define SPECULATE_AGAIN_MS 250
 
 enum verdict { NEXT, WAIT, DONE };
 
@@ -47,7 +50,8 @@ struct session {
 	unsigned step;
 	enum reason reason;
 	uint64_t began_ms;
-	bool asked, speculated;
+	uint64_t seen; /* HTTP: bytes that had left the connection at the last look */
+	bool asked, speculated, last;
 };
 
 /* Kept for the life of a connection, idle ones too. */
@@ -83,9 +87,14 @@ static void run(struct session *s)
 		s->step++;
 }
 
+/* Accepted; or, once a codec has it, not to be kept. */
 static void run_task(struct task *t)
 {
-	run(CONTAINER_OF(t, struct session, task));
+	struct session *s = CONTAINER_OF(t, struct session, task);
+	if (s->http != NULL)
+		http_session_ops(s->http)->drain(s->http);
+	else
+		run(s);
 }
 
 static enum verdict end(struct session *s, enum reason reason)
@@ -339,10 +348,12 @@ static enum detected guess(struct session *s, enum protocol p, uint64_t waited, 
 		return DETECT_MORE;
 	if (s->spec_after_ms > s->detect_ms)
 		patience = s->spec_after_ms - s->detect_ms;
-	if (waited >= patience)
-		speculate(s);
-	else
+	if (waited < patience)
 		*ret_until = patience;
+	else if (known != KNOWN_SERVER_FIRST && pressure_level() != PRESSURE_NONE)
+		*ret_until = MIN(*ret_until, waited + SPECULATE_AGAIN_MS); /* short of memory: later */
+	else
+		speculate(s);
 	return DETECT_MORE;
 }
 
@@ -505,6 +516,10 @@ static bool on_stream(void *ctx, struct http_stream *st, const struct http_strea
 {
 	struct session *s = ctx;
 	MUST_BE(s, SESSION_MAGIC);
+	if (!s->last && pressure_level() >= PRESSURE_CLOSE) { /* no connection is kept beyond this request */
+		s->last = true;
+		loop_at_turn_end(s->p->loop, &s->task);
+	}
 	return request_begin(&s->owner, st, ret_ev, ret_ctx, ret_arena);
 }
 
@@ -691,14 +706,24 @@ static void answered(struct request_owner *o)
 		step_aside(s, &k);
 }
 
+/* Why this process takes no further connection; REASON_NONE: it does. */
+static enum reason hindrance(const struct proxy *p, int fd)
+{
+	if (p->n_sessions >= SESSIONS_MAX)
+		return REASON_OVERFLOW;
+	return pressure_level() == PRESSURE_REFUSE || !pressure_may_use(fd) ? REASON_OVERLOAD : REASON_NONE;
+}
+
 void session_accept(struct proxy *p, enum direction d, int fd)
 {
-	if (p->n_sessions >= SESSIONS_MAX) {
+	enum reason why = hindrance(p, fd);
+	if (why != REASON_NONE) {
 		stats_open(p->stats, d);
-		stats_close(p->stats, d, false, REASON_OVERFLOW);
+		stats_close(p->stats, d, false, why);
 		sock_reset_close(fd);
 		return;
 	}
+	pressure_admit();
 	struct session *s = NEW(struct session);
 	s->magic = SESSION_MAGIC;
 	s->p = p;
@@ -756,6 +781,83 @@ void session_abort_all(struct proxy *p)
 		if (s->tunnel != NULL && s->conn == NULL)
 			tunnel_abort(&s->tunnel, REASON_DRAINING);
 		end(s, REASON_DRAINING);
+	}
+}
+
+/* --- short of memory, or idle --- */
+
+void session_rest_all(struct proxy *p)
+{
+	list_for_each (s, &p->sessions, struct session, node)
+		if (s->http != NULL && http_session_ops(s->http)->rest != NULL)
+			http_session_ops(s->http)->rest(s->http);
+}
+
+size_t session_shed_idle(struct proxy *p)
+{
+	size_t n = 0;
+	list_for_each (s, &p->sessions, struct session, node) {
+		if (s->http == NULL || s->last || http_session_ops(s->http) != &codec_h2 ||
+		    http_session_ops(s->http)->open_streams(s->http) > 0)
+			continue;
+		s->last = true;
+		http_session_ops(s->http)->drain(s->http);
+		n++;
+	}
+	return n;
+}
+
+static bool pumps(const struct session *s)
+{
+	return s->tunnel != NULL && s->conn == NULL;
+}
+
+/* What the connection of a codec holds beside its requests. */
+static size_t queued(const struct session *s, bool stalled)
+{
+	const struct codec_ops *ops = s->http != NULL ? http_session_ops(s->http) : NULL;
+	const struct conn *c = ops != NULL ? ops->conn(s->http) : NULL;
+	return c == NULL || (stalled && conn_tx_bytes(c) != s->seen) ? 0 : ops->held(s->http);
+}
+
+static void shed_one(struct session *s, bool stalled, size_t least, size_t want, struct shed_count *n)
+{
+	size_t tunnel = pumps(s) ? tunnel_held(s->tunnel, stalled) : 0;
+	request_shed(&s->owner, stalled, least, want, n);
+	size_t bytes = MAX(tunnel, queued(s, stalled));
+	if (bytes < least || n->bytes >= want)
+		return;
+	n->bytes += bytes;
+	n->connections++;
+	if (tunnel > 0)
+		tunnel_shed(s->tunnel);
+	else
+		end(s, REASON_SHED);
+}
+
+struct shed_count session_shed(struct proxy *p, bool stalled, size_t want)
+{
+	struct shed_count n = {0, 0, 0};
+	size_t most = 0;
+	list_for_each (s, &p->sessions, struct session, node) {
+		most = MAX(most, request_held(&s->owner, stalled));
+		most = MAX(most, pumps(s) ? tunnel_held(s->tunnel, stalled) : queued(s, stalled));
+	}
+	if (most < SHED_MIN)
+		return n;
+	list_for_each_safe (s, &p->sessions, struct session, node)
+		shed_one(s, stalled, MAX(most / 2, SHED_MIN), want, &n);
+	return n;
+}
+
+void session_look_all(struct proxy *p)
+{
+	list_for_each (s, &p->sessions, struct session, node) {
+		struct conn *c = s->http != NULL ? http_session_ops(s->http)->conn(s->http) : NULL;
+		s->seen = c != NULL ? conn_tx_bytes(c) : 0;
+		request_look_all(&s->owner);
+		if (pumps(s))
+			tunnel_look(s->tunnel);
 	}
 }
 

@@ -4,7 +4,7 @@
 #ifndef WEFT_PROXY_SESSION_H
 #define WEFT_PROXY_SESSION_H
 
-#include "proxy/proxy.h"
+#include "proxy/request.h"
 
 #include <jansson.h>
 
@@ -19,6 +19,14 @@ void session_drain_all(struct proxy *p);
 void session_retire_all(struct proxy *p);
 /* Closes what is left, at the end of the grace period or of the process. */
 void session_abort_all(struct proxy *p);
+/* Idle connections give back what they keep only to be quick. */
+void session_rest_all(struct proxy *p);
+/* Short of memory (shed.c says when). HTTP/2 connections without a stream end in order; returns how many. */
+size_t session_shed_idle(struct proxy *p);
+/* Resets the requests, tunnels and connections that hold the most, at least half of what the greediest holds, until `want` bytes are free. With
+ * `stalled` only those that have not moved since the last session_look_all(). */
+struct shed_count session_shed(struct proxy *p, bool stalled, size_t want);
+void session_look_all(struct proxy *p);
 json_t *session_dump_all(const struct proxy *p); /* live list for the admin socket, at most 1,000 */
 
 #endif

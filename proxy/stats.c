@@ -63,6 +63,15 @@ static const struct metric_family speculations = {
     .labels = {"direction", "outcome"},
 };
 
+static const struct metric_family sheds = {
+    .name = "weft_memory_shed_total",
+    .help =
+	"Given up for want of memory: pooled (an idle upstream connection), idle_session (an idle HTTP/2 connection), "
+	"stream (a request that held the most), connection (likewise, a whole one).",
+    .kind = METRIC_COUNTER,
+    .labels = {"what"},
+};
+
 #define RECENT      16  /* power of two */
 #define SERVICE_MAX 128 /* "namespace/name" and a NUL; longer ones are looked up each time */
 
@@ -175,6 +184,13 @@ void stats_close(struct stats *s, enum direction d, bool secured, enum reason r)
 	s->open[d]--;
 }
 
+void stats_shed(struct stats *s, const char *what, size_t n)
+{
+	struct str v[] = {str_of(what)};
+	if (n > 0)
+		metric_add(metric_get(s->metrics, &sheds, v), n);
+}
+
 void stats_gauge(struct stats *s, const char *name, int64_t v)
 {
 	static const struct metric_family gauges[] = {
@@ -194,6 +210,21 @@ void stats_gauge(struct stats *s, const char *name, int64_t v)
 	     .help = "TLS handshakes of callers that wait for their turn.",
 	     .kind = METRIC_GAUGE},
 	    {.name = "weft_connections_open", .help = "Downstream connections that are open.", .kind = METRIC_GAUGE},
+	    {.name = "weft_memory_limit_bytes",
+	     .help = "Memory that the worker may use; 0: no limit.",
+	     .kind = METRIC_GAUGE},
+	    {.name = "weft_memory_used_bytes",
+	     .help = "Private memory of the worker, as last measured.",
+	     .kind = METRIC_GAUGE},
+	    {.name = "weft_memory_level",
+	     .help = "0: none, 1: shed (85 % of the limit), 2: close (95 %), 3: refuse (98 %).",
+	     .kind = METRIC_GAUGE},
+	    {.name = "weft_memory_buffers_bytes",
+	     .help = "Of it: buffers and arenas, spare ones too.",
+	     .kind = METRIC_GAUGE},
+	    {.name = "weft_memory_windows_bytes",
+	     .help = "HTTP/2: bytes that came and were not passed on, and credit beyond the first windows.",
+	     .kind = METRIC_GAUGE},
 	    {.name = "weft_control_connected", .help = "1 while the link to weftd is up.", .kind = METRIC_GAUGE},
 	};
 	for (size_t i = 0; i < ARRAY_LEN(gauges); i++)

@@ -27,6 +27,8 @@ void stats_retry(struct stats *s, enum reason why, const char *result);
 /* One downstream connection was accepted, and has ended. `secured`: mTLS with a mesh peer (inbound). */
 void stats_open(struct stats *s, enum direction d);
 void stats_close(struct stats *s, enum direction d, bool secured, enum reason r);
+/* Given up for want of memory: n of "pooled", "idle_session", "stream", "connection". */
+void stats_shed(struct stats *s, const char *what, size_t n);
 void stats_gauge(struct stats *s, const char *name, int64_t v); /* name: one of those in stats.c */
 void stats_page(const struct stats *s, struct buf *out);
 

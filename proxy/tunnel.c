@@ -3,6 +3,7 @@
 #include "proxy/tunnel.h"
 
 #include "lib/mem.h"
+#include "lib/pressure.h"
 #include "proxy/retry.h"
 
 #include <errno.h>
@@ -26,6 +27,7 @@ struct tunnel {
 	struct tls_peer *peer; /* mesh upstream */
 	unsigned step;
 	unsigned n_tried;
+	uint64_t seen;                    /* moved() at the last look */
 	bool up_open, down_done, up_done; /* *_done: the FIN of that side has been passed on */
 	enum reason reason;
 	struct err why;
@@ -212,8 +214,11 @@ static void on_up_fail(void *ctx, const struct err *err)
 			     : err->code == ERR_LIMIT   ? REASON_UPSTREAM_FLOOD
 			     : t->up_open               ? REASON_UPSTREAM_RESET
 			     : err->code == ERR_TIMEOUT ? REASON_CONNECT_TIMEOUT
+			     : err->code == ERR_LIMIT   ? REASON_OVERLOAD
 							: REASON_CONNECT_FAIL;
-	if (!try_again(t, reason))
+	if (reason == REASON_OVERLOAD) /* ours: another endpoint would not change it, and this one is not to blame */
+		balance_end(t->p->balancer, &t->attempt, OUTCOME_NEUTRAL, REASON_NONE);
+	if (reason == REASON_OVERLOAD || !try_again(t, reason))
 		fail(t, reason, why.text);
 }
 
@@ -250,6 +255,8 @@ static bool bind_like_client(const struct tunnel *t, int fd, struct err *err)
 static bool prepare(void *arg, int fd, struct err *err)
 {
 	struct tunnel *t = arg;
+	if (!pressure_may_use(fd))
+		return err_set(err, ERR_LIMIT, "no descriptors left for connections");
 	if (!mark_exempt(t->p->mark, fd, err))
 		return false;
 	if (t->from.subject.direction == OUTBOUND)
@@ -391,6 +398,35 @@ void tunnel_abort(struct tunnel **tp, enum reason reason)
 	t->magic = 0;
 	loop_defer_free(t->p->loop, t, tunnel_free);
 	*tp = NULL;
+}
+
+static size_t held(const struct conn *c)
+{
+	return c != NULL ? conn_held(c) : 0;
+}
+
+static uint64_t moved(const struct tunnel *t)
+{
+	return (t->up != NULL ? conn_tx_bytes(t->up) : 0) + (t->from.down != NULL ? conn_tx_bytes(t->from.down) : 0);
+}
+
+size_t tunnel_held(const struct tunnel *t, bool stalled)
+{
+	MUST_BE(t, TUNNEL_MAGIC);
+	return stalled && moved(t) != t->seen ? 0 : held(t->up) + held(t->from.down);
+}
+
+void tunnel_look(struct tunnel *t)
+{
+	MUST_BE(t, TUNNEL_MAGIC);
+	t->seen = moved(t);
+}
+
+void tunnel_shed(struct tunnel *t)
+{
+	MUST_BE(t, TUNNEL_MAGIC);
+	balance_end(t->p->balancer, &t->attempt, OUTCOME_NEUTRAL, REASON_NONE);
+	fail(t, REASON_SHED, reason_row(REASON_SHED)->text);
 }
 
 const char *tunnel_step(const struct tunnel *t)

@@ -33,6 +33,10 @@ struct str tunnel_heard(struct tunnel *t, size_t max, bool *ret_eof);
 void tunnel_take(struct tunnel *t, struct conn *down);
 void tunnel_drop(struct tunnel **t);                      /* it was not: closed in order and unused; no on_end */
 void tunnel_abort(struct tunnel **t, enum reason reason); /* RST both ways; no on_end */
+/* Short of memory. What both connections hold in buffers; with `stalled` 0 unless nothing has moved since the last tunnel_look(). */
+size_t tunnel_held(const struct tunnel *t, bool stalled);
+void tunnel_look(struct tunnel *t);
+void tunnel_shed(struct tunnel *t); /* ends it with REASON_SHED: RST both ways, on_end comes before it returns */
 const char *tunnel_step(const struct tunnel *t);
 const char *tunnel_endpoint(const struct tunnel *t, char out[static ADDR_TEXT_MAX]);
 

@@ -16,6 +16,7 @@
 #include "proxy/ready.h"
 #include "proxy/session.h"
 #include "proxy/succession.h"
+#include "proxy/shed.h"
 #include "proxy/supervisor.h"
 #include "proxy/undo.h"
 
@@ -34,6 +35,7 @@ struct worker {
 	struct handover handover;
 	struct proxy proxy;
 	struct admin *admin;
+	struct shed *shed;
 	struct link *link; /* NULL with -f */
 	struct undo *undo; /* NULL: nothing to look at */
 	struct succession *succession;
@@ -185,7 +187,8 @@ static bool make(struct worker *w, struct err *err)
 				.idle_ms = w->args->options.idle_upstream_ms,
 				.stream_idle_ms = w->args->options.stream_idle_ms};
 	p->pool = pool_new(&pool);
-	return configure(w, err);
+	w->shed = shed_new(p, w->args->options.memory_max, err);
+	return w->shed != NULL && configure(w, err);
 }
 
 /* No endpoint any more, no new requests on old connections; what is open goes on. */
@@ -331,6 +334,7 @@ static void succession_begin(struct worker *w)
 static void unmake(struct worker *w)
 {
 	struct proxy *p = &w->proxy;
+	shed_free(&w->shed);
 	session_abort_all(p);
 	deafen(w);
 	undo_free(&w->undo);

@@ -8,13 +8,22 @@
 import threading
 
 
-def pss_kb(workload):
-    """Proportional set size of a sidecar, supervisor and worker, in KiB."""
+def _sum_kb(workload, row):
     total = 0
     for pid in filter(None, workload.pids()):
         with open(f"/proc/{pid}/smaps_rollup") as f:
-            total += next(int(row.split()[1]) for row in f if row.startswith("Pss:"))
+            total += next(int(line.split()[1]) for line in f if line.startswith(f"{row}:"))
     return total
+
+
+def pss_kb(workload):
+    """Proportional set size of a sidecar, supervisor and worker, in KiB."""
+    return _sum_kb(workload, "Pss")
+
+
+def private_kb(workload):
+    """Private dirty pages of a sidecar, supervisor and worker, in KiB: what it alone costs the machine."""
+    return _sum_kb(workload, "Private_Dirty")
 
 
 class Watch:

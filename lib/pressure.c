@@ -6,8 +6,8 @@
 
 #include <stdatomic.h>
 
-/* A fresh connection with its TLS handshake, both sides, until it is measured: generous, it counts for 250 ms only. */
-#define ADMIT_BYTES ((size_t)96 << 10)
+/* A fresh connection with its TLS handshake, both sides, until it is measured: generous, it counts until the next look only. */
+#define ADMIT_BYTES ((size_t)128 << 10)
 
 static const struct mark {
 	const char *label;

@@ -87,14 +87,9 @@ static void run(struct session *s)
 		s->step++;
 }
 
-/* Accepted; or, once a codec has it, not to be kept. */
 static void run_task(struct task *t)
 {
-	struct session *s = CONTAINER_OF(t, struct session, task);
-	if (s->http != NULL)
-		http_session_ops(s->http)->drain(s->http);
-	else
-		run(s);
+	run(CONTAINER_OF(t, struct session, task));
 }
 
 static enum verdict end(struct session *s, enum reason reason)
@@ -518,7 +513,7 @@ static bool on_stream(void *ctx, struct http_stream *st, const struct http_strea
 	MUST_BE(s, SESSION_MAGIC);
 	if (!s->last && pressure_level() >= PRESSURE_CLOSE) { /* no connection is kept beyond this request */
 		s->last = true;
-		loop_at_turn_end(s->p->loop, &s->task);
+		http_session_ops(s->http)->drain(s->http);
 	}
 	return request_begin(&s->owner, st, ret_ev, ret_ctx, ret_arena);
 }

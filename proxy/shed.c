@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* shed.c: a look at /proc/self/statm every 250 ms (without a limit every second), and at once when buffers have taken a 64th of the limit since
- * the last look: until then nothing more is read from peers (chunk_tripped), so that between two looks no burst gets further than that. What
+/* shed.c: a look at /proc/self/statm every 250 ms (past the first mark every 50 ms, without a
+ * limit every second), and at once when buffers have taken a 64th of the limit (near it:
+ * a quarter of what is left) since the last look: until then nothing more is read from peers (chunk_tripped), so that between two looks no burst gets further than that. What
  * malloc keeps for itself is given back before a level is believed. */
 #include "proxy/shed.h"
 
@@ -21,6 +22,7 @@
 #include <unistd.h>
 
 #define LOOK_MS       250
+#define LOOK_SHORT_MS 50   /* past the first mark */
 #define LOOK_IDLE_MS  1000 /* without a limit: only for what idleness gives back, and the budget of windows */
 #define TRIM_EVERY_MS 100
 #define STILL_MIN_MS  200  /* who moved nothing for so long stands still */
@@ -120,6 +122,14 @@ static void give_up(struct shed *s, size_t excess)
 
 static void on_trip(void);
 
+/* How much buffers may take until the next look: less and less towards the limit, but always something, or nothing would move. */
+static size_t allowance(void)
+{
+	size_t limit = pressure_limit(), used = pressure_used();
+	size_t room = used < limit ? (limit - used) / 4 : 0;
+	return MAX(MIN(limit / TRIP_PART, room), limit / (16 * TRIP_PART));
+}
+
 static void look(struct shed *s)
 {
 	enum pressure from;
@@ -134,7 +144,7 @@ static void look(struct shed *s)
 	if (excess > 0)
 		give_up(s, excess);
 	if (pressure_limit() != 0)
-		chunk_trip(chunk_total() + pressure_limit() / TRIP_PART, on_trip);
+		chunk_trip(chunk_total() + allowance(), on_trip);
 }
 
 static void on_timer(struct timer *t)
@@ -142,7 +152,9 @@ static void on_timer(struct timer *t)
 	struct shed *s = CONTAINER_OF(t, struct shed, timer);
 	look(s);
 	trim_when_idle(s);
-	timer_start(t, pressure_limit() != 0 ? LOOK_MS : LOOK_IDLE_MS);
+	timer_start(t, pressure_limit() == 0               ? LOOK_IDLE_MS
+		       : pressure_level() != PRESSURE_NONE ? LOOK_SHORT_MS
+							   : LOOK_MS);
 }
 
 static void look_now(void *arg)

@@ -88,6 +88,7 @@ class H2Peer:
                 self.asked.append(sid)
         elif isinstance(e, h2.events.StreamReset):
             self.resets[sid] = int(e.error_code)
+            self.pending.pop(sid, None)
         elif isinstance(e, h2.events.ConnectionTerminated):
             self.goaway = e
         elif isinstance(e, h2.events.RemoteSettingsChanged):

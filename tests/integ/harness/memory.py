@@ -5,6 +5,7 @@
         ...
     assert w.growth_kb() < 2048         # the largest growth of one of them, first sample to highest"""
 
+import os
 import threading
 
 
@@ -24,6 +25,13 @@ def pss_kb(workload):
 def private_kb(workload):
     """Private dirty pages of a sidecar, supervisor and worker, in KiB: what it alone costs the machine."""
     return _sum_kb(workload, "Private_Dirty")
+
+
+def worker_kb(workload):
+    """Private pages of the worker alone: what its limit is about (/proc/PID/statm, resident less shared)."""
+    with open(f"/proc/{workload.pids()[1]}/statm") as f:
+        _, resident, shared, *_ = map(int, f.read().split())
+    return (resident - shared) * (os.sysconf("SC_PAGESIZE") >> 10)
 
 
 class Watch:

@@ -67,7 +67,7 @@ programs += $(if $(wildcard bpf/main_capture.c),$(B)/bin/weft-capture)
 
 .DELETE_ON_ERROR:
 .SECONDARY:
-.PHONY: all help deps test unit integ lint format docs e2e-api e2e-h2spec e2e-grpc-go e2e-scale e2e-origins demo bench floods chaos soak fuzz fuzz-replay install uninstall clean compile_commands.json
+.PHONY: all help deps test unit integ lint format docs e2e-api e2e-h2spec e2e-grpc-go e2e-scale e2e-origins idle stall demo bench floods chaos soak fuzz fuzz-replay install uninstall clean compile_commands.json
 
 all: $(programs) ## build the four programs into build/plain/bin (SAN=asan, SAN=tsan, DEBUG=1: other variants)
 
@@ -195,6 +195,12 @@ test: ## everything that continuous integration runs (root): packages, builds, u
 	$(Q)$(MAKE) --no-print-directory fuzz-replay
 	$(Q)$(MAKE) --no-print-directory lint
 	$(Q)$(MAKE) --no-print-directory integ
+
+idle: all ## 8,000 idle connections of each sidecar (root; several minutes)
+	$(Q)WEFT_IDLE=8000 WEFT_BUILD=build/plain $(PYTHON) -m pytest -q tests/integ/test_idle.py -k opaque
+
+stall: all ## a reader that stops for 60 s (root)
+	$(Q)WEFT_STALL_S=60 WEFT_BUILD=build/plain $(PYTHON) -m pytest -q tests/integ/test_memory.py -k stops_for_long
 
 demo: ## two hosts on this machine, a mesh between them, and the proof of what it does (root; KEEP=1 leaves it running)
 	$(Q)$(MAKE) --no-print-directory deps

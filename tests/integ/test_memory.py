@@ -18,7 +18,7 @@ from harness.http1 import Origin, Peer
 from harness.memory import worker_kb
 from harness.mesh import FileMesh
 from harness.netns import Net, wait_until
-from test_idle import Answers
+from test_idle_memory import Answers
 
 pytestmark = pytest.mark.plain("memory is a claim about the plain build")
 HTTP, H2, TCP = 8080, 8081, 9000

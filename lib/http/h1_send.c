@@ -112,7 +112,8 @@ static enum h1_tx plan_response(struct h1_stream *st, const struct message *m, b
 	/* a body that nobody will read to its end, or of which it is not known whether it comes */
 	bool unread = st->rx == RX_BODY && (end || (request->expect_continue && !st->sent_100));
 	/* what came early for a tunnel that was refused is nobody's request, whatever it looks like */
-	st->keep = !request->close && !m->close && !s->draining && !s->last && !unread && tx != TX_CLOSE && !st->connect;
+	st->keep =
+	    !request->close && !m->close && !s->draining && !s->last && !unread && tx != TX_CLOSE && !st->connect;
 	plan->close = !st->keep;
 	plan->keep = st->keep && old;
 	if (m->status == 426)

@@ -68,7 +68,7 @@ static bool protocol_ok(struct str list)
 		more = str_cut(list, ',', &one, &list);
 		one = str_trim(one);
 		bool has_version = str_cut(one, '/', &name, &version);
-		if (!method_ok(name) || (has_version && !method_ok(version)) || str_ieq(name, STR("h2c")))
+		if (!http1_is_token(name) || (has_version && !http1_is_token(version)) || str_ieq(name, STR("h2c")))
 			return false;
 	}
 	return true;
@@ -150,7 +150,7 @@ static void length_field(struct h2_head *h, struct str value)
 
 static void expect_field(struct h2_head *h, struct str value)
 {
-	if (str_ieq(value, STR("100-continue")))
+	if (!h->m->expect_continue && str_ieq(value, STR("100-continue")))
 		h->m->expect_continue = true;
 	else
 		bad(h, REASON_EXPECTATION);

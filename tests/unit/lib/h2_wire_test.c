@@ -132,6 +132,7 @@ static bool answered_3(void *arg)
 	return came(HEADERS, 3) != NULL;
 }
 
+#define METHOD64     "ABCDEFGHIJKLMNOPABCDEFGHIJKLMNOPABCDEFGHIJKLMNOPABCDEFGHIJKLMNOP" /* as long as HTTP/1 takes them */
 #define PSEUDO(path) ":method", "GET", ":scheme", "http", ":authority", "a", ":path", path
 static const char *const good_head[] = {PSEUDO("/sum"), NULL};
 static const char *const hold_head[] = {PSEUDO("/hold"), NULL};
@@ -188,6 +189,7 @@ static const struct {
     {"CONNECT with path", {":method", "CONNECT", ":scheme", "http", ":authority", "a", ":path", "/"}},
     {"CONNECT without authority", {":method", "CONNECT"}},
     {"protocol without CONNECT", {PSEUDO("/"), ":protocol", "websocket"}},
+    {"longer method", {":method", METHOD64 "Q", ":scheme", "http", ":authority", "a", ":path", "/"}},
 };
 
 START_TEST(malformed_heads_are_reset_and_never_reported)
@@ -218,6 +220,7 @@ static const struct {
     {"cookie crumbs", {PSEUDO("/ok"), "cookie", "a=1", "x", "y", "cookie", "b=2", "cookie", "c=3"}},
     {"empty value", {PSEUDO("/ok"), "x", ""}},
     {"bytes beyond ASCII in a value", {PSEUDO("/ok"), "x", "caf\xc3\xa9"}},
+    {"long method", {":method", METHOD64, ":scheme", "http", ":authority", "a", ":path", "/ok"}},
     {"IPv6 authority", {":method", "GET", ":scheme", "http", ":authority", "[::1]:80", ":path", "/ok"}},
 };
 

@@ -27,7 +27,7 @@ struct world {
 	struct http_reset server_reset; /* the last one */
 	enum breakpoint break_at;
 	enum breaker break_by;
-	char path[128], authority[128], cookie[256], protocol[32], method[16];
+	char path[128], authority[128], cookie[256], protocol[32], method[80];
 	size_t fields;
 	bool te;
 	enum http_framing framing;

@@ -85,6 +85,8 @@ bool http1_is_token(struct str s);
 bool http1_is_value(struct str s);  /* no CTL but HTAB, no DEL, no white space at the ends */
 bool http1_is_phrase(struct str s); /* a reason phrase: white space anywhere */
 bool http1_is_target(struct str s); /* visible ASCII, not empty, no '#' */
+bool http1_is_protocols(
+    struct str s); /* what Upgrade may say: protocol-name ["/" version], one or a list (RFC 9110 7.8) */
 /* uri-host [":" port], no userinfo; '%' and ',' are refused though RFC 3986 has them in a reg-name: the first is a second
  * spelling of the same host, the second reads as a list. *ret is the same without an empty port. */
 bool http1_authority(struct str s, bool need_port, struct str *ret);

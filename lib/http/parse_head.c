@@ -293,6 +293,17 @@ static bool is_protocol(struct str s)
 	return http1_is_token(name) && (!has_version || http1_is_token(version));
 }
 
+bool http1_is_protocols(struct str list)
+{
+	struct str one;
+	bool more = list.len > 0, ok = more;
+	while (ok && more) {
+		more = str_cut(list, ',', &one, &list);
+		ok = is_protocol(str_trim(one));
+	}
+	return ok;
+}
+
 /* The protocols offered, without h2c, which would tunnel past every policy. Rebuilt as "a, b". */
 static bool upgrade_judge(struct http1_head *h, bool nominated)
 {

@@ -30,11 +30,12 @@ static bool fields_ok(const struct fields *f)
 	return true;
 }
 
-static bool request_ok(const struct message *m)
+static bool request_ok(const struct message *m, const struct http1_plan *plan)
 {
 	struct str same;
 	bool connect = str_is(m->method, "CONNECT");
-	if (!http1_is_token(m->method) || (m->authority.len && !http1_authority(m->authority, connect, &same)))
+	if (!http1_is_token(m->method) || (m->authority.len && !http1_authority(m->authority, connect, &same)) ||
+	    (!m->authority.len && !plan->http_1_0))
 		return false;
 	if (connect)
 		return m->authority.len > 0;
@@ -46,9 +47,9 @@ static bool request_ok(const struct message *m)
 
 static bool head_ok(const struct message *m, const struct http1_plan *plan)
 {
-	if (m->request ? !request_ok(m) : m->status < 100 || m->status > 999 || !http1_is_phrase(m->reason))
+	if (m->request ? !request_ok(m, plan) : m->status < 100 || m->status > 999 || !http1_is_phrase(m->reason))
 		return false;
-	return http1_is_value(plan->upgrade) && fields_ok(&m->fields);
+	return (plan->upgrade.len == 0 || http1_is_protocols(plan->upgrade)) && fields_ok(&m->fields);
 }
 
 static void add(struct buf *out, const char *text)
@@ -149,7 +150,7 @@ bool http1_write_head(struct buf *out, const struct message *m, const struct htt
 	if (!head_ok(m, plan))
 		return false;
 	write_line(out, m, plan);
-	if (m->request && (m->authority.len || !plan->http_1_0))
+	if (m->request && m->authority.len)
 		add_field(out, STR("Host"), m->authority);
 	for (size_t i = 0; i < m->fields.len; i++)
 		if (!is_ours(m, m->fields.v[i].name))

@@ -315,6 +315,7 @@ static const struct {
     {"userinfo in the authority", STR("GET"), STR("b@a"), STR("/"), STR("x"), STR("1")},
     {"line break in the authority", STR("GET"), STR("a\r\nX: y"), STR("/"), STR("x"), STR("1")},
     {"CONNECT without a port", STR("CONNECT"), STR("a"), STR(""), STR("x"), STR("1")},
+    {"no authority in HTTP/1.1", STR("GET"), STR(""), STR("/"), STR("x"), STR("1")},
 };
 
 START_TEST(writes_nothing_that_it_would_not_read)
@@ -333,6 +334,30 @@ START_TEST(writes_nothing_that_it_would_not_read)
 	ck_assert_uint_eq(out.len, 0);
 	buf_done(&out);
 	arena_done(&a);
+}
+END_TEST
+
+START_TEST(writes_no_upgrade_that_is_no_list_of_protocols)
+{
+	static const struct {
+		struct str upgrade;
+		bool written;
+	} rows[] = {{STR("foo"), true},     {STR("foo/2, websocket"), true},
+		    {STR("fo\xed"), false}, {STR("foo,,bar"), false},
+		    {STR("foo/"), false},   {STR("foo bar"), false}};
+	for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+		struct arena a;
+		struct message m;
+		struct buf out;
+		arena_init(&a, 16 << 10);
+		buf_init(&out, 4096);
+		message_init(&m, &a, false);
+		m.status = 426;
+		bool written = http1_write_head(&out, &m, &(struct http1_plan){.upgrade = rows[i].upgrade});
+		ck_assert_msg(written == rows[i].written, "%s", rows[i].upgrade.p);
+		buf_done(&out);
+		arena_done(&a);
+	}
 }
 END_TEST
 
@@ -410,6 +435,7 @@ Suite *http1_suite(void)
 	tcase_add_loop_test(tc, responses_that_were_served_are_written_with_the_same_meaning, 0,
 			    (int)ARRAY_LEN(responses));
 	tcase_add_loop_test(tc, writes_nothing_that_it_would_not_read, 0, (int)ARRAY_LEN(unwritable));
+	tcase_add_test(tc, writes_no_upgrade_that_is_no_list_of_protocols);
 	tcase_add_test(tc, writes_chunks_and_trailers_but_no_forbidden_ones);
 	tcase_add_test(tc, never_writes_a_connection_field_of_another_codec);
 	tcase_add_test(tc, deletes_fields_by_name_and_by_prefix_in_any_case);

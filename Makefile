@@ -150,23 +150,31 @@ unit: ## unit tests (SAN=asan is what `make test` runs)
 	$(Q)$(MAKE) --no-print-directory SAN=$(or $(SAN),asan) build/$(or $(SAN),asan)/bin/unit
 	$(Q)build/$(or $(SAN),asan)/bin/unit $(SUITE)
 
-# --- fuzz: tests/fuzz/X.c is one LLVMFuzzerTestOneInput, tests/fuzz/corpus/X/ its seeds ---
+# --- fuzz: tests/fuzz/X.c is one LLVMFuzzerTestOneInput, tests/fuzz/corpus/X/ its seeds, X.dict (if any) the words of its format;
+# --- tests/fuzz/world/ is what several of them share ---
 fuzzers := $(filter-out replay,$(basename $(notdir $(wildcard tests/fuzz/*.c))))
 $(B)/bin/fuzz-%: $(B)/obj/tests/fuzz/%.o $(B)/obj/tests/fuzz/replay.o $(B)/libproxy.a $(B)/libcontrol.a $(B)/libweft.a
 	$(call link,$(libs_control))
 $(B)/bin/fuzzer-%: $(B)/obj/tests/fuzz/%.o $(B)/libproxy.a $(B)/libcontrol.a $(B)/libweft.a
 	$(call link,$(libs_control) -fsanitize=fuzzer)
-$(B)/bin/fuzz-http1 $(B)/bin/fuzzer-http1: $(B)/obj/tests/unit/lib/http1_read.o
+http1_readers := http1 hop emit
+$(foreach f,$(http1_readers),$(B)/bin/fuzz-$f $(B)/bin/fuzzer-$f): $(B)/obj/tests/unit/lib/http1_read.o
+stores := api issue
+$(foreach f,$(stores),$(B)/bin/fuzz-$f $(B)/bin/fuzzer-$f): $(B)/obj/tests/fuzz/world/store_world.o
+codecs := h1 h2
+$(foreach f,$(codecs),$(B)/bin/fuzz-$f $(B)/bin/fuzzer-$f): $(B)/obj/tests/fuzz/world/codec_world.o
+$(B)/bin/fuzz-push $(B)/bin/fuzzer-push: $(B)/obj/tests/unit/proxy/feed.o
 
 fuzz-replay: ## every fuzz target over its seeds, with the sanitizers but without a fuzzer
 	$(Q)$(MAKE) --no-print-directory SAN=asan $(fuzzers:%=build/asan/bin/fuzz-%)
 	$(Q)for f in $(fuzzers); do build/asan/bin/fuzz-$$f tests/fuzz/corpus/$$f || exit 1; done
 
 # What is found comes to build/fuzz/X; clang's warnings are not gcc's, so none is an error here.
-fuzz: ## fuzz with clang's libFuzzer: FUZZ=name (default: all, one after the other), FUZZ_TIME=30 seconds each
+fuzz: ## fuzz with clang's libFuzzer (Debian: libclang-rt-dev): FUZZ=name (default: all, one after the other), FUZZ_TIME=30 seconds each
 	$(Q)$(MAKE) --no-print-directory CC=$(CLANG) SAN=fuzz WERROR= $(foreach f,$(or $(FUZZ),$(fuzzers)),build/fuzz/bin/fuzzer-$f)
 	$(Q)for f in $(or $(FUZZ),$(fuzzers)); do mkdir -p build/fuzz/$$f; \
-	    build/fuzz/bin/fuzzer-$$f -max_total_time=$(or $(FUZZ_TIME),30) -artifact_prefix=build/fuzz/$$f/ build/fuzz/$$f tests/fuzz/corpus/$$f || exit 1; done
+	    dict=; test ! -f tests/fuzz/$$f.dict || dict=-dict=tests/fuzz/$$f.dict; \
+	    build/fuzz/bin/fuzzer-$$f $$dict -max_total_time=$(or $(FUZZ_TIME),30) -artifact_prefix=build/fuzz/$$f/ build/fuzz/$$f tests/fuzz/corpus/$$f || exit 1; done
 
 # --- what `make test` is made of ---
 deps: ## install the Debian packages that building and testing need (root)

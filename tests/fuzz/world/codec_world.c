@@ -14,15 +14,27 @@
 #define INPUT_MAX   100000
 #define QUIET_TURNS 8 /* of the loop without an event: it stands still, for nobody outside has a part in it */
 
-enum { ROLE_CLIENT = 1, NO_PREFACE = 2, PEER_READS = 4, PEER_STAYS = 8, LIMITS_LOW = 16 };              /* data[0] */
-enum { ACT_RESET = 8, ACT_OTHER = 16, ACT_CLOSE_ALL = 32, ANSWER_LATE = 64, END_AT_ONCE = 128 };        /* data[1] */
-enum { WHAT_STATUS = 7, WITH_LENGTH = 8, INTERIM = 16, UNTIL_CLOSE = 32, SAY_CLOSE = 64, DRAIN = 128 }; /* data[2] */
+enum {
+	ROLE_CLIENT = 1,
+	NO_PREFACE = 2,
+	PEER_READS = 4,
+	PEER_STAYS = 8,
+	LIMITS_LOW = 16,
+	PEER_RESETS = 32,
+	TURN_AWAY = 64
+};
+enum { ACT_RESET = 8, ACT_OTHER = 16, ACT_CLOSE_ALL = 32, ANSWER_LATE = 64, END_AT_ONCE = 128 };
+enum { WHAT_STATUS = 7, WITH_LENGTH = 8, INTERIM = 16, UNTIL_CLOSE = 32, SAY_CLOSE = 64, DRAIN = 128 };
+enum { PIECE = 63, WITH_FIELDS = 64, BIG_BODY = 128 }; /* data[0] to data[3] */
+#define BIG_BYTES (200u << 10)
 
 struct owner {
 	struct world *w;
 	struct http_stream *st; /* NULL: let go; nothing may be called then */
 	struct arena arena;
 	bool answered, final, trailers, ended, lost;
+	bool sent_end;
+	size_t left; /* bytes of its body still to be sent */
 };
 
 struct world {
@@ -31,11 +43,10 @@ struct world {
 	struct http_session *s;
 	struct owner owner[STREAMS_MAX];
 	unsigned n, turn, seen, quiet;
-	uint8_t flags, mood, what;
-	bool closed;
+	uint8_t flags, mood, what, how;
+	bool closed, draining, idle;
 	int peer;
 	struct str input;
-	size_t piece;
 	struct task send;
 	struct timer still;
 };
@@ -47,7 +58,9 @@ static bool act(struct owner *o)
 	unsigned at = w->turn++;
 	if ((w->mood & 7) != (at & 7))
 		return false;
-	if (w->mood & ACT_RESET)
+	if ((w->mood & ACT_RESET) && (w->mood & ACT_CLOSE_ALL))
+		w->ops->reset_as(o->st, 8);
+	else if (w->mood & ACT_RESET)
 		w->ops->reset(o->st, REASON_INTERNAL, w->mood & ACT_OTHER);
 	else if (w->mood & ACT_OTHER)
 		w->ops->close(o->st);
@@ -68,15 +81,37 @@ static struct owner *called(void *ctx)
 	return o;
 }
 
-static void send_some(struct owner *o)
+static void send_more(struct owner *o)
 {
 	static const char block[16384];
 	const struct codec_ops *ops = o->w->ops;
 	struct fields t = {0};
-	size_t room = ops->send_room(o->st);
-	ops->send_body(o->st, str_make(block, o->w->what & WITH_LENGTH ? 5 : MIN(room, sizeof(block))));
-	if (fields_add(&t, &o->arena, STR("x"), STR("y"), true))
-		ops->send_end(o->st, &t);
+	size_t room;
+	while (o->left > 0 && (room = ops->send_room(o->st)) > 0) {
+		size_t n = MIN(MIN(room, sizeof(block)), o->left);
+		ops->send_body(o->st, str_make(block, n));
+		o->left -= n;
+	}
+	if (o->left > 0 || o->sent_end || !fields_add(&t, &o->arena, STR("x"), STR("y"), true))
+		return;
+	o->sent_end = true;
+	ops->send_end(o->st, &t);
+}
+
+static void send_some(struct owner *o)
+{
+	o->left = o->w->what & WITH_LENGTH ? 5 : o->w->how & BIG_BODY ? BIG_BYTES : 20;
+	send_more(o);
+}
+
+/* Good ones, and one that HTTP/1 cannot write. */
+static void add_fields(const struct world *w, struct message *m)
+{
+	if (!(w->how & WITH_FIELDS))
+		return;
+	MUST(message_add(m, STR("te"), STR("trailers"), true) && message_add(m, STR("A"), STR(""), true));
+	if (w->mood & ACT_OTHER)
+		MUST(message_add(m, STR("x"), STR("a\r\nb: c"), true));
 }
 
 static void answer(struct owner *o)
@@ -96,6 +131,7 @@ static void answer(struct owner *o)
 	m.has_length = w->what & WITH_LENGTH;
 	m.content_length = 5;
 	m.close = w->what & SAY_CLOSE;
+	add_fields(w, &m);
 	bool end = (w->mood & END_AT_ONCE) || !http_status_has_body(m.status);
 	if (m.status == 101 && w->ops == &codec_h2)
 		m.status = 200, m.framing = FRAMING_TUNNEL;
@@ -150,7 +186,9 @@ static void on_reset(void *ctx, const struct http_reset *why)
 }
 static void on_room(void *ctx)
 {
-	act(called(ctx));
+	struct owner *o = called(ctx);
+	if (!act(o) && o->left > 0)
+		send_more(o);
 }
 static const struct http_stream_events stream_events = {on_head, on_body, on_trailers, on_end, on_reset, on_room};
 
@@ -167,7 +205,11 @@ static struct owner *owner_new(struct world *w)
 static bool on_stream(void *ctx, struct http_stream *st, const struct http_stream_events **ret_ev, void **ret_ctx,
 		      struct arena **ret_arena)
 {
-	struct owner *o = owner_new(ctx);
+	struct world *w = ctx;
+	MUST(w->s != NULL && !w->closed);
+	struct owner *o = (w->flags & TURN_AWAY) && w->turn++ % 4 == 1 ? NULL : owner_new(w);
+	if (w->what & DRAIN)
+		w->ops->drain(w->s);
 	if (!o)
 		return false;
 	o->st = st;
@@ -193,10 +235,13 @@ static void ask(struct owner *o, unsigned i)
 	m.framing = i == 0 ? FRAMING_CHUNKED : i == 2 || i == 3 ? FRAMING_TUNNEL : FRAMING_NONE;
 	m.protocol = i == 3 ? STR("websocket") : STR("");
 	m.close = w->what & SAY_CLOSE;
+	add_fields(w, &m);
 	o->answered = true;
 	w->ops->send_head(o->st, &m, m.framing == FRAMING_NONE);
 	if (i == 0 && !(w->mood & ANSWER_LATE))
 		send_some(o);
+	else if (m.framing == FRAMING_TUNNEL && (w->what & WITH_LENGTH))
+		send_more(o); /* its end before it stands */
 }
 
 static void on_ready(void *ctx)
@@ -222,9 +267,27 @@ static void on_closed(void *ctx, enum reason why, const struct err *err)
 	w->ops->session_close(&w->s);
 }
 
+static void on_draining(void *ctx)
+{
+	struct world *w = ctx;
+	MUST(w->s != NULL && !w->closed && !w->draining);
+	w->draining = true;
+}
+
+static void on_idle(void *ctx, bool idle)
+{
+	struct world *w = ctx;
+	MUST(w->s != NULL && !w->closed && w->idle != idle);
+	w->idle = idle;
+	if (idle && (w->mood & ACT_CLOSE_ALL) && (w->mood & ACT_OTHER))
+		w->ops->session_close(&w->s);
+}
+
 static const struct http_session_events session_events = {
     .on_stream = on_stream,
     .on_ready = on_ready,
+    .on_draining = on_draining,
+    .on_idle = on_idle,
     .on_closed = on_closed,
 };
 
@@ -245,11 +308,14 @@ static void on_send(struct task *t)
 	char dump[4096];
 	while ((w->flags & PEER_READS) && recv(w->peer, dump, sizeof(dump), MSG_DONTWAIT) > 0)
 		;
-	size_t n = MIN(w->piece ? w->piece : w->input.len, w->input.len);
+	size_t piece = w->how & PIECE, n = MIN(piece ? piece : w->input.len, w->input.len);
 	ssize_t sent = n ? send(w->peer, w->input.p, n, MSG_NOSIGNAL | MSG_DONTWAIT) : 0;
 	n = sent > 0 ? (size_t)sent : w->input.len; /* it is closed, or reads no more: the rest is not sent */
 	w->input = str_make(w->input.p + n, w->input.len - n);
-	if (w->input.len == 0 && !(w->flags & PEER_STAYS))
+	if (w->input.len == 0 && (w->flags & PEER_RESETS)) {
+		close(w->peer); /* what it has not read is lost: a reset */
+		w->peer = -1;
+	} else if (w->input.len == 0 && !(w->flags & PEER_STAYS))
 		shutdown(w->peer, SHUT_WR);
 	if (w->input.len > 0)
 		loop_next_turn(w->loop, &w->send);
@@ -279,7 +345,8 @@ static void end(struct world *w)
 	run_until_still(w);
 	for (unsigned i = 0; i < w->n; i++)
 		arena_done(&w->owner[i].arena);
-	close(w->peer);
+	if (w->peer >= 0)
+		close(w->peer);
 	loop_free(&w->loop);
 	MUST(h2_budget_used() == 0);
 }
@@ -294,7 +361,8 @@ void codec_world_run(const struct codec_ops *ops, const uint8_t *data, size_t si
 		return;
 	memset(w, 0, sizeof(*w));
 	w->ops = ops;
-	w->flags = data[0], w->mood = data[1], w->what = data[2], w->piece = data[3];
+	w->flags = data[0], w->mood = data[1], w->what = data[2], w->how = data[3];
+	w->idle = true;
 	w->input = str_make(data + 4, size - 4);
 	w->peer = fd[1];
 	w->loop = loop_new(NULL);

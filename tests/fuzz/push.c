@@ -44,7 +44,7 @@ static struct loop *the_loop(void)
 #define PICK(table, n) ((table)[(n) % ARRAY_LEN(table)])
 #define TEXT(p)        ((char *)(uintptr_t)(p))
 
-/* The route that feed_manifest() lists, with one rule: match and backend as the input says. */
+/* The route that feed_list() lists, with one rule: match and backend as the input says. */
 static void feed_route(struct feed *f, const char *version, struct input *in)
 {
 	static const char *const paths[] = {"/", "/a", "/a/b", "/a/"};
@@ -70,6 +70,26 @@ static void feed_route(struct feed *f, const char *version, struct input *in)
 	feed_message(f, RESOURCE_ROUTE, "shop/orders", version, &m.base);
 }
 
+/* Of the service itself, with the route below and another service if `n` says so; in order, as it must be. */
+static void feed_list(struct feed *f, const char *name, const char *version, const char *vip, size_t n)
+{
+	Weft__V1__Manifest m = WEFT__V1__MANIFEST__INIT;
+	Weft__V1__ManifestEntry e[3], *v[3];
+	bool route = n & 16, other = n & 32 && strcmp(name, "shop/items") > 0;
+	for (size_t i = 0; i < ARRAY_LEN(e); i++) {
+		weft__v1__manifest_entry__init(&e[i]);
+		e[i].type_url = TEXT(resource_type_url(route && i == 0 ? RESOURCE_ROUTE : RESOURCE_SERVICE));
+		e[i].version = TEXT(route && i == 0 ? "x1" : PICK(versions, n >> 2 & 1));
+		e[i].name = TEXT(route && i == 0 ? "shop/orders" : other && i == (size_t)route ? "shop/items" : name);
+		v[i] = &e[i];
+	}
+	m.service = TEXT(name);
+	m.entries = v;
+	m.n_entries = 1u + route + other;
+	feed_message(f, RESOURCE_MANIFEST, name, version, &m.base);
+	feed_alias(f, vip);
+}
+
 static void feed_one(struct feed *f, struct input *in)
 {
 	size_t type = input_byte(in), what = input_byte(in), n = what >> 2;
@@ -82,7 +102,7 @@ static void feed_one(struct feed *f, struct input *in)
 		feed_endpoints(f, name, version, vip, n & 4 ? "10.1.0.1" : n & 8 ? "fd00::7" : NULL);
 		break;
 	case RESOURCE_MANIFEST:
-		feed_manifest(f, name, version, vip, PICK(versions, n >> 2), n & 16 ? "Route" : NULL);
+		feed_list(f, name, version, vip, n);
 		break;
 	case RESOURCE_WORKLOAD:
 		feed_workload(f, "shop/orders-1", version, vip);

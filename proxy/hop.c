@@ -266,11 +266,10 @@ static bool decode_declined(struct message *m, struct str said)
 	if (m->request || said.p == NULL || m->framing != FRAMING_TUNNEL)
 		return true;
 	m->framing = http_status_has_body(m->status) ? FRAMING_CHUNKED : FRAMING_NONE;
-	if (str_is(said, "-"))
-		return true;
+	if (m->framing == FRAMING_NONE || str_is(said, "-"))
+		return true; /* a 204 has no length either (RFC 9110 8.6) */
 	m->has_length = true;
-	if (m->framing != FRAMING_NONE)
-		m->framing = FRAMING_LENGTH;
+	m->framing = FRAMING_LENGTH;
 	return str_to_u64(said, INT64_MAX, &m->content_length);
 }
 

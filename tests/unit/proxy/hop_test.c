@@ -149,6 +149,21 @@ START_TEST(an_error_reaches_the_application_and_nothing_else_does)
 }
 END_TEST
 
+START_TEST(a_list_of_spellings_that_no_sidecar_sends_is_not_searched)
+{
+	struct message m = message(true);
+	char list[8192];
+	memset(list, ',', sizeof(list));
+	memcpy(list, "l,X-TEST", 8);
+	ck_assert(message_add(&m, STR("x-test"), STR("v"), true));
+	ck_assert(message_add(&m, STR("x-weft-case"), str_make(list, sizeof(list)), true));
+	ck_assert(hop_decode(&m, NULL));
+	ck_assert_uint_eq(m.fields.len, 1);
+	ck_assert(str_is(m.fields.v[0].name, "x-test"));
+	arena_done(&arena);
+}
+END_TEST
+
 Suite *hop_suite(void);
 Suite *hop_suite(void)
 {
@@ -162,6 +177,7 @@ Suite *hop_suite(void)
 	tcase_add_test(t, a_peer_cannot_put_line_ends_into_the_reason_phrase);
 	tcase_add_test(t, an_application_cannot_say_the_hops_fields);
 	tcase_add_test(t, an_error_reaches_the_application_and_nothing_else_does);
+	tcase_add_test(t, a_list_of_spellings_that_no_sidecar_sends_is_not_searched);
 	suite_add_tcase(s, t);
 	return s;
 }

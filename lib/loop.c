@@ -8,7 +8,6 @@
 
 #include "lib/mem.h"
 
-#include <pthread.h>
 #include <signal.h>
 #include <time.h>
 
@@ -22,6 +21,8 @@ struct deferred {
 };
 
 struct post {
+	struct letter letter;
+	struct loop *loop;
 	void (*fn)(void *arg);
 	void *arg;
 };
@@ -46,9 +47,8 @@ struct loop {
 	struct deferred *deferred; /* grows, is kept */
 	size_t deferred_len, deferred_cap;
 	struct signal_watch *signals;
-	pthread_mutex_t lock; /* of the posts */
-	struct post *posts;   /* NULL or POSTS_MAX */
-	size_t posts_len;
+	struct mailbox mail;
+	unsigned posts; /* atomic: struct post in the mailbox */
 };
 
 static void take_time(struct loop *loop)
@@ -134,15 +134,7 @@ static void on_async(struct ev_loop *ev, ev_async *w, int revents)
 {
 	struct loop *loop = loop_of(ev);
 
-	pthread_mutex_lock(&loop->lock);
-	struct post *posts = loop->posts;
-	size_t len = loop->posts_len;
-	loop->posts = NULL;
-	loop->posts_len = 0;
-	pthread_mutex_unlock(&loop->lock);
-	for (size_t i = 0; i < len; i++)
-		posts[i].fn(posts[i].arg);
-	mem_free(posts);
+	mailbox_open(&loop->mail);
 }
 
 struct loop *loop_new(struct err *err)
@@ -160,7 +152,6 @@ struct loop *loop_new(struct err *err)
 	list_init(&loop->turn_end);
 	list_init(&loop->next_turn);
 	list_init(&loop->at_free);
-	MUST(pthread_mutex_init(&loop->lock, NULL) == 0);
 	ev_prepare_init(&loop->prepare, on_prepare);
 	ev_prepare_start(ev, &loop->prepare);
 	ev_check_init(&loop->check, on_check);
@@ -180,7 +171,7 @@ void loop_free(struct loop **ret_loop)
 	if (!loop)
 		return;
 	MUST_BE(loop, LOOP_MAGIC);
-	MUST(!loop->running);
+	MUST(!loop->running && loop->mail.last == NULL);
 	run_tasks(&loop->at_free);
 	run_deferred(loop);
 	for (struct signal_watch *s = loop->signals, *next; s; s = next) {
@@ -189,8 +180,6 @@ void loop_free(struct loop **ret_loop)
 		mem_free(s);
 	}
 	ev_loop_destroy(loop->ev);
-	pthread_mutex_destroy(&loop->lock);
-	mem_free(loop->posts);
 	mem_free(loop->deferred);
 	loop->magic = 0;
 	FREE(ret_loop);
@@ -337,19 +326,42 @@ void loop_defer_free(struct loop *loop, void *p, void (*fn)(void *))
 
 /* --- from other threads, from signals --- */
 
+void loop_send(struct loop *loop, struct letter *l)
+{
+	if (mailbox_put(&loop->mail, l))
+		ev_async_send(loop->ev, &loop->async);
+}
+
+static void open_post(struct letter *l)
+{
+	struct post *p = CONTAINER_OF(l, struct post, letter);
+	void (*fn)(void *arg) = p->fn;
+	void *arg = p->arg;
+
+	__atomic_fetch_sub(&p->loop->posts, 1, __ATOMIC_RELAXED);
+	mem_free(p);
+	fn(arg);
+}
+
 bool loop_post(struct loop *loop, void (*fn)(void *arg), void *arg)
 {
-	pthread_mutex_lock(&loop->lock);
-	bool room = loop->posts_len < POSTS_MAX;
-	if (room) {
-		if (!loop->posts)
-			loop->posts = mem_alloc(POSTS_MAX * sizeof(struct post));
-		loop->posts[loop->posts_len++] = (struct post){.fn = fn, .arg = arg};
+	if (__atomic_fetch_add(&loop->posts, 1, __ATOMIC_RELAXED) >= POSTS_MAX) {
+		__atomic_fetch_sub(&loop->posts, 1, __ATOMIC_RELAXED);
+		return false;
 	}
-	pthread_mutex_unlock(&loop->lock);
-	if (room)
-		ev_async_send(loop->ev, &loop->async);
-	return room;
+	struct post *p = NEW(struct post);
+	letter_init(&p->letter, open_post);
+	p->loop = loop;
+	p->fn = fn;
+	p->arg = arg;
+	loop_send(loop, &p->letter);
+	return true;
+}
+
+void loop_open_mail(struct loop *loop)
+{
+	MUST(!loop->running);
+	mailbox_open(&loop->mail);
 }
 
 static void on_signal(struct ev_loop *ev, ev_signal *w, int revents)

@@ -9,6 +9,7 @@
 
 #include "lib/err.h"
 #include "lib/list.h"
+#include "lib/mailbox.h"
 
 #include <ev.h>
 
@@ -67,8 +68,13 @@ static inline bool task_queued(const struct task *t)
 /* Frees `p` with `fn` after the callbacks of this turn have unwound. */
 void loop_defer_free(struct loop *loop, void *p, void (*fn)(void *));
 
-/* From any thread: runs fn(arg) on the loop's own. Queue capped at 4,096 (false when full). */
+/* From any thread: opens the letter on the loop's own, in the order in which they were sent; nothing when it is on its way already. The
+ * caller's memory. */
+void loop_send(struct loop *loop, struct letter *l);
+/* The same for fn(arg), in memory of its own. At most 4,096 at once (false when full). */
 bool loop_post(struct loop *loop, void (*fn)(void *arg), void *arg) MUST_USE;
+/* Opens what was sent by now, on the caller's thread: after loop_run(), when the senders have ended. loop_free() wants nothing left. */
+void loop_open_mail(struct loop *loop);
 
 /* Signal `signum` calls fn(arg) on the loop (default loop's thread only). Several signals may be watched. */
 void loop_on_signal(struct loop *loop, int signum, void (*fn)(void *arg, int signum), void *arg);

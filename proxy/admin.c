@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* admin.c: pages as rows. */
+/* admin.c: pages as rows. What the worker threads know they are asked for (crew.h), and the page is their answers put together. */
 #include "proxy/admin.h"
 
 #include "lib/event.h"
@@ -21,11 +21,9 @@
 #define BODY_MAX     1024
 
 struct admin {
-	struct proxy *p;
+	struct admin_cfg cfg;
 	struct http_server *status_server, *admin_server;
 	struct listener *status, *admin;
-	void (*on_drain)(void *ctx);
-	void *ctx;
 	bool draining;
 	struct succession *succession; /* NULL: without a supervisor */
 	struct http_exchange *upgrade; /* waits for what becomes of it */
@@ -63,47 +61,214 @@ static void page_ready(struct admin *a, struct http_exchange *x)
 	struct err why;
 	if (a->draining)
 		reply_text(x, 503, "not ready: draining\n");
-	else if (!ready_now(a->p, &why))
+	else if (!ready_now(a->cfg.identity, a->cfg.config, a->cfg.link, &why))
 		reply_line(x, 503, "not ready", why.text);
 	else
 		reply_text(x, 200, "ready\n");
 }
 
-static void page_metrics(struct admin *a, struct http_exchange *x)
+/* --- pages that the threads have a part in --- */
+
+struct asked {
+	struct admin *a;
+	struct http_exchange *x;
+	struct crew_inquiry *inquiry;
+};
+
+static void ask(struct admin *a, struct http_exchange *x, const struct crew_question *q)
 {
-	struct buf out;
-	struct stats *s = a->p->stats;
-	const struct snapshot *now = config_snapshot(a->p->config);
-	const struct credential *c = identity_credential(a->p->identity);
+	struct asked *k = NEW(struct asked);
+	k->a = a;
+	k->x = x;
+	k->inquiry = crew_ask(a->cfg.crew, q, k);
+	if (k->inquiry != NULL) {
+		exchange_set_user(x, k);
+		return;
+	}
+	mem_free(k);
+	reply_text(x, 503, "too many questions are open: does a thread hang?\n");
+}
+
+/* The client went away. */
+static void on_gone(void *ctx, struct http_exchange *x)
+{
+	struct admin *a = ctx;
+	struct asked *k = exchange_user(x);
+	if (x == a->upgrade) {
+		a->upgrade = NULL;
+		succession_forget(a->succession);
+	}
+	if (k == NULL)
+		return;
+	crew_forget(k->inquiry);
+	mem_free(k);
+}
+
+static void *look_metrics(struct proxy *p)
+{
+	struct stats *copy = stats_new();
+	stats_gauge(p->stats, "weft_endpoints", (int64_t)balance_known(p->balancer));
+	stats_gauge(p->stats, "weft_endpoints_ejected", (int64_t)balance_ejected(p->balancer));
+	stats_gauge(p->stats, "weft_handshakes", (int64_t)handshakes_begun(p->handshakes));
+	stats_gauge(p->stats, "weft_handshakes_waiting", (int64_t)handshakes_waiting(p->handshakes));
+	stats_gauge(p->stats, "weft_upstream_connections", (int64_t)pool_conns(p->pool));
+	stats_sum(copy, p->stats);
+	return copy;
+}
+
+static void drop_stats(void *answer)
+{
+	struct stats *s = answer;
+	stats_free(&s);
+}
+
+static void own_gauges(const struct admin *a, struct stats *s)
+{
+	const struct snapshot *now = config_snapshot(a->cfg.config);
+	const struct credential *c = identity_credential(a->cfg.identity);
 	stats_gauge(s, "weft_identity_expiry_seconds", c != NULL ? credential_not_after(c) : 0);
 	stats_gauge(s, "weft_config_services", (int64_t)snapshot_services(now));
 	stats_gauge(s, "weft_config_workloads", (int64_t)snapshot_workloads(now));
 	stats_gauge(s, "weft_config_serial", (int64_t)snapshot_serial(now));
-	stats_gauge(s, "weft_endpoints", (int64_t)balance_known(a->p->balancer));
-	stats_gauge(s, "weft_endpoints_ejected", (int64_t)balance_ejected(a->p->balancer));
-	stats_gauge(s, "weft_handshakes", (int64_t)handshakes_begun(a->p->handshakes));
-	stats_gauge(s, "weft_handshakes_waiting", (int64_t)handshakes_waiting(a->p->handshakes));
-	stats_gauge(s, "weft_upstream_connections", (int64_t)pool_conns(a->p->pool));
 	shed_gauges(s);
-	buf_init(&out, SIZE_MAX);
-	stats_page(s, &out);
-	exchange_reply_buf(x, 200, "text/plain; version=0.0.4; charset=utf-8", &out);
+	crew_stats(a->cfg.crew, s);
+}
+
+/* A sum that lacks a thread would be read as counters that were set back. */
+static void show_metrics(void *ctx, const struct crew_answer *v, unsigned n)
+{
+	struct asked *k = ctx;
+	struct stats *sum = stats_new();
+	struct buf out;
+	bool all = true;
+	own_gauges(k->a, sum);
+	for (unsigned i = 0; i < n; i++) {
+		all = all && v[i].there;
+		if (v[i].there)
+			stats_sum(sum, v[i].it);
+	}
+	if (all) {
+		buf_init(&out, SIZE_MAX);
+		stats_page(sum, &out);
+		exchange_reply_buf(k->x, 200, "text/plain; version=0.0.4; charset=utf-8", &out);
+	} else {
+		reply_text(k->x, 503, "a worker thread has not answered in time\n");
+	}
+	stats_free(&sum);
+	mem_free(k);
+}
+
+static void page_metrics(struct admin *a, struct http_exchange *x)
+{
+	static const struct crew_question q = {look_metrics, drop_stats, show_metrics};
+	ask(a, x, &q);
+}
+
+static void drop_json(void *answer)
+{
+	json_decref(answer);
+}
+
+/* Says in each entry whose it is. */
+static json_t *of_thread(const struct proxy *p, json_t *list)
+{
+	size_t i;
+	json_t *entry;
+	json_array_foreach(list, i, entry) json_object_set_new(entry, "thread", json_integer(p->thread));
+	return list;
+}
+
+/* The lists of all threads become one; who has not answered stands under "unanswered". */
+static json_t *join(const struct crew_answer *v, unsigned n)
+{
+	json_t *all = json_object(), *silent = json_array(), *part;
+	const char *name;
+	for (unsigned i = 0; i < n; i++) {
+		if (!v[i].there) {
+			json_array_append_new(silent, json_integer(i));
+			continue;
+		}
+		json_object_foreach((json_t *)v[i].it, name, part)
+		{
+			json_t *list = json_object_get(all, name);
+			if (list == NULL)
+				json_object_set(all, name, part);
+			else
+				json_array_extend(list, part);
+		}
+	}
+	if (json_array_size(silent) > 0)
+		json_object_set(all, "unanswered", silent);
+	json_decref(silent);
+	return all;
+}
+
+static void end_dump(struct asked *k, json_t *body)
+{
+	reply_json(k->x, body);
+	mem_free(k);
+}
+
+static void *look_config(struct proxy *p)
+{
+	return json_pack("{s:[{s:I, s:I, s:I}]}", "threads", "thread", (json_int_t)p->thread, "serial",
+			 (json_int_t)snapshot_serial(view_snapshot(p->view)), "waiting",
+			 (json_int_t)view_waiting(p->view));
+}
+
+static void show_config(void *ctx, const struct crew_answer *v, unsigned n)
+{
+	struct asked *k = ctx;
+	json_t *body = config_dump(k->a->cfg.config), *threads = join(v, n);
+	json_object_update(body, threads);
+	json_decref(threads);
+	end_dump(k, body);
 }
 
 static void page_config(struct admin *a, struct http_exchange *x)
 {
-	reply_json(x, config_dump(a->p->config));
+	static const struct crew_question q = {look_config, drop_json, show_config};
+	ask(a, x, &q);
+}
+
+static void *look_connections(struct proxy *p)
+{
+	return json_pack("{s:o, s:o}", "sessions", of_thread(p, session_dump_all(p)), "pool",
+			 of_thread(p, pool_dump(p->pool)));
+}
+
+static void show_connections(void *ctx, const struct crew_answer *v, unsigned n)
+{
+	end_dump(ctx, join(v, n));
 }
 
 static void page_connections(struct admin *a, struct http_exchange *x)
 {
-	reply_json(x, json_pack("{s:o, s:o}", "sessions", session_dump_all(a->p), "pool", pool_dump(a->p->pool)));
+	static const struct crew_question q = {look_connections, drop_json, show_connections};
+	ask(a, x, &q);
+}
+
+static void *look_endpoints(struct proxy *p)
+{
+	return json_pack("{s:o}", "endpoints", of_thread(p, balance_dump(p->balancer)));
+}
+
+static void show_endpoints(void *ctx, const struct crew_answer *v, unsigned n)
+{
+	struct asked *k = ctx;
+	json_t *body = join(v, n);
+	json_object_set_new(body, "balancer", json_string(crew_balancer(k->a->cfg.crew)));
+	json_object_set_new(body, "services", crew_services(k->a->cfg.crew));
+	end_dump(k, body);
 }
 
 static void page_endpoints(struct admin *a, struct http_exchange *x)
 {
-	reply_json(x, balance_dump(a->p->balancer));
+	static const struct crew_question q = {look_endpoints, drop_json, show_endpoints};
+	ask(a, x, &q);
 }
+
+/* --- the others --- */
 
 static void page_log_level(struct admin *a, struct http_exchange *x)
 {
@@ -124,7 +289,7 @@ static void page_log_level(struct admin *a, struct http_exchange *x)
 /* Stays up until the signal comes: for a stop hook that wants the endpoint gone first. */
 static void page_drain(struct admin *a, struct http_exchange *x)
 {
-	a->on_drain(a->ctx);
+	a->cfg.on_drain(a->cfg.ctx);
 	reply_text(x, 200, "draining: not ready, no new requests on open connections; end it with SIGTERM\n");
 }
 
@@ -151,15 +316,6 @@ static void page_upgrade(struct admin *a, struct http_exchange *x)
 		a->upgrade = x;
 	else
 		reply_text(x, 409, "an upgrade is under way already\n");
-}
-
-static void on_gone(void *ctx, struct http_exchange *x)
-{
-	struct admin *a = ctx;
-	if (x != a->upgrade)
-		return;
-	a->upgrade = NULL;
-	succession_forget(a->succession);
 }
 
 static const struct page {
@@ -217,23 +373,23 @@ static void accept_on(void *ctx, int fd)
 	http_server_accept(ctx, fd);
 }
 
-struct admin *admin_new(struct proxy *p, int status_fd, int admin_fd, void (*on_drain)(void *ctx), void *ctx)
+struct admin *admin_new(const struct admin_cfg *cfg)
 {
 	struct admin *a = NEW(struct admin);
-	a->p = p;
-	a->on_drain = on_drain;
-	a->ctx = ctx;
-	struct http_server_cfg cfg = {
-	    .body_max = BODY_MAX, .connections_max = STATUS_CONNS, .on_request = on_status, .ctx = a};
-	a->status_server = http_server_new(p->loop, &cfg);
-	cfg.connections_max = ADMIN_CONNS;
-	cfg.on_request = on_admin;
-	cfg.on_gone = on_gone;
-	a->admin_server = http_server_new(p->loop, &cfg);
-	if (status_fd >= 0)
-		a->status = listener_new(p->loop, status_fd, accept_on, a->status_server);
-	if (admin_fd >= 0)
-		a->admin = listener_new(p->loop, admin_fd, accept_on, a->admin_server);
+	a->cfg = *cfg;
+	struct http_server_cfg server = {.body_max = BODY_MAX,
+					 .connections_max = STATUS_CONNS,
+					 .on_request = on_status,
+					 .on_gone = on_gone,
+					 .ctx = a};
+	a->status_server = http_server_new(cfg->loop, &server);
+	server.connections_max = ADMIN_CONNS;
+	server.on_request = on_admin;
+	a->admin_server = http_server_new(cfg->loop, &server);
+	if (cfg->status_fd >= 0)
+		a->status = listener_new(cfg->loop, cfg->status_fd, accept_on, a->status_server);
+	if (cfg->admin_fd >= 0)
+		a->admin = listener_new(cfg->loop, cfg->admin_fd, accept_on, a->admin_server);
 	return a;
 }
 

@@ -200,6 +200,16 @@ static bool set_memory(struct args *a, const char *v, struct err *err)
 	return true;
 }
 
+static bool set_threads(struct args *a, const char *v, struct err *err)
+{
+	uint64_t n = 0;
+	if (strcmp(v, "auto") != 0 && (!str_to_u64(str_of(v), OPTIONS_THREADS_MAX, &n) || n == 0))
+		return err_set(err, ERR_INVALID, "\"%s\" is not a number of threads (1 to %d, or auto)", v,
+			       OPTIONS_THREADS_MAX);
+	a->options.threads = (unsigned)n;
+	return true;
+}
+
 static bool set_level(struct args *a, const char *v, struct err *err)
 {
 	if (!event_level_parse(v, &a->options.log_level))
@@ -291,6 +301,7 @@ bool args_parse(int argc, char **argv, struct args *ret, struct err *err)
 			.zone = "",
 			.balancer = "",
 			.hedge_after_ms = HEDGE_AFTER_MS,
+			.threads = 1,
 			.log_level = EVENT_INFO},
 	    .drain_ms = 28000,
 	    .upgrade_timeout_ms = 30000,

@@ -17,6 +17,7 @@ OPTION("idle-downstream", 0, "WEFT_IDLE_DOWNSTREAM", "TIME", set_idle_downstream
 OPTION("stream-idle", 0, "WEFT_STREAM_IDLE", "TIME", set_stream_idle, "an exchange on which nothing moves is ended after this time (default: 5m)")
 OPTION("head-timeout", 0, "WEFT_HEAD_TIMEOUT", "TIME", set_head_timeout, "the head of a request must be there this time after its first byte (default: 10s)")
 OPTION("memory-max", 0,   "WEFT_MEMORY_MAX", "SIZE",   set_memory,    "memory that the worker may use: 64M, 1G, or none (default: the cgroup's limit)")
+OPTION("threads",    0,   "WEFT_THREADS",    "N",      set_threads,   "worker threads, 1 to 64, or auto: the CPU quota of the cgroup, else the processors (default: 1)")
 OPTION("drain",      0,   "WEFT_DRAIN",      "TIME",   set_drain,     "grace for open connections after SIGTERM (default: 28s)")
 OPTION("upgrade-timeout", 0, "WEFT_UPGRADE_TIMEOUT", "TIME", set_upgrade_timeout, "how long a new worker may take to be ready in an upgrade (default: 30s)")
 OPTION("upgrade-drain", 0, "WEFT_UPGRADE_DRAIN", "TIME", set_upgrade_drain, "grace for open connections of the worker that an upgrade replaced (default: 10m)")

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* config.c: what is known, asked for and waited for, by address. It owns the catalog of resources, the table of addresses
- * that are followed, the waiters and the snapshot in force. It speaks no protocol: whoever can be asked is a config_source.
+/* config.c: what is known and asked for, by address. It owns the catalog of resources, the table of addresses that are
+ * followed and the snapshot in force. It speaks no protocol: whoever can be asked is a config_source.
  *
  * Sizes: at most CONFIG_NAMES_MAX addresses (about 130 bytes each), of them CONFIG_NEGATIVE_MAX answered "nothing there";
  * resources are held only while an address of theirs is followed. Past a cap the longest unused address is let go. */
@@ -45,16 +45,14 @@ struct config {
 	struct map names; /* struct listed */
 	unsigned round;
 
-	struct list waiters; /* struct config_waiter, by deadline (all wait equally long) */
-	struct timer deadline, idle;
+	struct timer idle;
 	struct task commit;
-	bool stale; /* resources or addresses have changed since the snapshot was made */
+	struct list watchers; /* struct config_watcher */
+	bool stale;           /* resources or addresses have changed since the snapshot was made */
 
 	const struct config_source *source; /* NULL: nobody can be asked */
 	void *source_ctx;
 	bool linked;
-	void (*on_swap)(void *ctx);
-	void *on_swap_ctx;
 
 	/* of MeshConfig or a hint, and Self */
 	char trust_domain[TRUST_DOMAIN_MAX + 1];
@@ -66,7 +64,6 @@ struct config {
 };
 
 static void on_commit(struct task *t);
-static void on_deadline(struct timer *t);
 static void on_idle(struct timer *t);
 
 static void stale(struct config *c)
@@ -86,8 +83,7 @@ struct config *config_new(struct loop *loop)
 	map_init(&c->names);
 	list_init(&c->known);
 	list_init(&c->nothing);
-	list_init(&c->waiters);
-	timer_init(&c->deadline, loop, on_deadline);
+	list_init(&c->watchers);
 	timer_init(&c->idle, loop, on_idle);
 	task_init(&c->commit, on_commit);
 	snapshot_build(c);
@@ -104,7 +100,7 @@ void config_free(struct config **cp)
 	if (!c)
 		return;
 	c->source = NULL;
-	list_for_each_safe (w, &c->waiters, struct config_waiter, node)
+	list_for_each_safe (w, &c->watchers, struct config_watcher, node)
 		list_remove(&w->node);
 	list_for_each_safe (a, &c->known, struct address, use)
 		address_free(c, a);
@@ -114,7 +110,6 @@ void config_free(struct config **cp)
 	map_for_each (it, &c->names)
 		listed_free(c, CONTAINER_OF(it, struct listed, node));
 	map_done(&c->names);
-	timer_stop(&c->deadline);
 	timer_stop(&c->idle);
 	task_cancel(&c->commit);
 	catalog_free(&c->catalog);
@@ -319,6 +314,14 @@ void config_follow(struct config *c, const struct ip *ip)
 	address_follow(c, ip);
 }
 
+void config_ask(struct config *c, const struct addr *to)
+{
+	struct target at;
+	snapshot_find(c->snapshot, to, &at);
+	if (c->source && (at.kind == TARGET_ASK || at.kind == TARGET_UNKNOWN))
+		address_follow(c, &to->ip);
+}
+
 void config_touch(struct config *c, const struct addr *to)
 {
 	struct address *a = address_get(c, &to->ip);
@@ -518,68 +521,6 @@ struct snapshot *config_snapshot(const struct config *c)
 	return c->snapshot;
 }
 
-/* --- waiters --- */
-
-/* Something is known of the address: a service or workload, nothing at all, or that it is no affair of the mesh. */
-static bool answered(const struct config *c, const struct addr *to)
-{
-	struct target at;
-	snapshot_find(c->snapshot, to, &at);
-	return at.kind != TARGET_ASK;
-}
-
-/* Those whose answer is there, or whose time is up, hear of it. They may wait or stop waiting from within. */
-static void wake(struct config *c)
-{
-	struct list due;
-	list_init(&due);
-	while (!list_empty(&c->waiters)) {
-		struct list *n = c->waiters.next;
-		list_remove(n);
-		list_push(&due, n);
-	}
-	while (!list_empty(&due)) {
-		struct config_waiter *w = list_first(&due, struct config_waiter, node);
-		list_remove(&w->node);
-		bool known = answered(c, &w->to);
-		if (known || w->deadline_ms <= loop_now_ms(c->loop))
-			w->on_answer(w, known);
-		else
-			list_push(&c->waiters, &w->node);
-	}
-	struct config_waiter *next = list_first(&c->waiters, struct config_waiter, node);
-	if (next)
-		timer_start(&c->deadline, next->deadline_ms - MIN(next->deadline_ms, loop_now_ms(c->loop)) + 1);
-	else
-		timer_stop(&c->deadline);
-}
-
-void config_want(struct config *c, struct config_waiter *w, const struct addr *to)
-{
-	struct target at;
-	w->to = *to;
-	w->deadline_ms = loop_now_ms(c->loop) + CONFIG_WAIT_MS;
-	list_push(&c->waiters, &w->node);
-	snapshot_find(c->snapshot, to, &at);
-	if (c->source && (at.kind == TARGET_ASK || at.kind == TARGET_UNKNOWN))
-		address_follow(c, &to->ip);
-	if (at.kind != TARGET_ASK)
-		loop_at_turn_end(c->loop, &c->commit);
-	else if (!timer_running(&c->deadline))
-		timer_start(&c->deadline, CONFIG_WAIT_MS);
-}
-
-void config_unwant(struct config_waiter *w)
-{
-	if (w->node.next)
-		list_remove(&w->node);
-}
-
-static void on_deadline(struct timer *t)
-{
-	wake(CONTAINER_OF(t, struct config, deadline));
-}
-
 /* --- commit --- */
 
 static void swap(struct config *c)
@@ -593,8 +534,8 @@ static void swap(struct config *c)
 	snapshot_build(c);
 	event(EV_SNAPSHOT_SWAPPED, "serial=%llu services=%zu workloads=%zu", (unsigned long long)c->serial,
 	      snapshot_services(c->snapshot), snapshot_workloads(c->snapshot));
-	if (c->on_swap)
-		c->on_swap(c->on_swap_ctx);
+	list_for_each_safe (w, &c->watchers, struct config_watcher, node)
+		w->on_swap(w, c->snapshot);
 }
 
 void config_commit(struct config *c)
@@ -605,15 +546,18 @@ void config_commit(struct config *c)
 
 static void on_commit(struct task *t)
 {
-	struct config *c = CONTAINER_OF(t, struct config, commit);
-	config_commit(c);
-	wake(c);
+	config_commit(CONTAINER_OF(t, struct config, commit));
 }
 
-void config_on_swap(struct config *c, void (*fn)(void *ctx), void *ctx)
+void config_watch(struct config *c, struct config_watcher *w)
 {
-	c->on_swap = fn;
-	c->on_swap_ctx = ctx;
+	list_push(&c->watchers, &w->node);
+}
+
+void config_unwatch(struct config_watcher *w)
+{
+	if (w->node.next)
+		list_remove(&w->node);
 }
 
 bool config_ready(const struct config *c)
@@ -712,17 +656,13 @@ json_t *config_dump(const struct config *c)
 {
 	struct dump resources = {c, json_array()}, addresses = {c, json_array()};
 	json_t *cidrs = json_array();
-	json_int_t waiting = 0;
 	char text[IP_TEXT_MAX];
 	catalog_each(c->catalog, dump_resource, &resources);
 	config_each_address(c, true, dump_address, &addresses);
 	for (size_t i = 0; i < c->n_cidrs; i++)
 		json_array_append_new(cidrs, json_sprintf("%s/%u", ip_text(&c->cidrs[i].ip, text), c->cidrs[i].bits));
-	list_for_each (w, &c->waiters, struct config_waiter, node)
-		waiting++;
-	return json_pack("{s:I, s:s, s:o, s:I, s:I, s:I, s:o, s:o, s:o}", "serial", (json_int_t)c->serial,
-			 "trustDomain", c->trust_domain, "cidrs", cidrs, "services",
-			 (json_int_t)snapshot_services(c->snapshot), "workloads",
-			 (json_int_t)snapshot_workloads(c->snapshot), "waiting", waiting, "resources", resources.to,
+	return json_pack("{s:I, s:s, s:o, s:I, s:I, s:o, s:o, s:o}", "serial", (json_int_t)c->serial, "trustDomain",
+			 c->trust_domain, "cidrs", cidrs, "services", (json_int_t)snapshot_services(c->snapshot),
+			 "workloads", (json_int_t)snapshot_workloads(c->snapshot), "resources", resources.to,
 			 "addresses", addresses.to, "routes", dump_routes(c));
 }

@@ -8,7 +8,7 @@
 #include "proxy/resource.h"
 
 struct config *config_new(struct loop *loop);
-void config_free(struct config **c); /* waiters hear nothing more */
+void config_free(struct config **c); /* watchers hear nothing more */
 
 /* What is known before the first MeshConfig: from the join token, the certificate, the issuer's answer. A pushed MeshConfig
  * must be of this trust domain. n_cidrs 0: not known. */
@@ -19,7 +19,7 @@ void config_hint_mesh(struct config *c, const char *trust_domain, const struct c
 bool config_apply(struct config *c, const struct resource_from *from, struct err *err);
 /* A name of removed_resources: a resource's own, or "addr:IP": there is nothing of this type there. */
 void config_remove(struct config *c, enum resource_type t, struct str name);
-/* Makes what was fed visible now instead of at the end of the turn, and wakes nobody before that. */
+/* Makes what was fed visible now instead of at the end of the turn. */
 void config_commit(struct config *c);
 
 /* Who can be asked about addresses. Without a source nothing is waited for. Called from within config calls and timers. */
@@ -43,7 +43,5 @@ void config_each_address(const struct config *c, bool all, void (*fn)(void *ctx,
 void config_each_name(const struct config *c, void (*fn)(void *ctx, enum resource_type t, const char *name), void *ctx);
 void config_each_resource(const struct config *c, void (*fn)(void *ctx, const struct resource *r), void *ctx);
 void config_each_in_force(const struct config *c, void (*fn)(void *ctx, const struct resource *r), void *ctx);
-/* After each swap; one listener (keep.c). */
-void config_on_swap(struct config *c, void (*fn)(void *ctx), void *ctx);
 
 #endif

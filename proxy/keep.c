@@ -21,6 +21,7 @@ static const char magic[8] = {'W', 'E', 'F', 'T', 'K', 'E', 'E', 'P'};
 
 struct keep {
 	struct config *config;
+	struct config_watcher watcher;
 	char *dir;
 	struct timer write;
 	bool failed; /* said once, until it works again */
@@ -236,9 +237,10 @@ static void keep_load(struct keep *k)
 
 /* --- following --- */
 
-static void on_swap(void *ctx)
+static void on_swap(struct config_watcher *w, struct snapshot *now)
 {
-	struct keep *k = ctx;
+	struct keep *k = CONTAINER_OF(w, struct keep, watcher);
+	(void)now;
 	if (!timer_running(&k->write))
 		timer_start(&k->write, WRITE_MS);
 }
@@ -250,7 +252,8 @@ struct keep *keep_new(struct loop *loop, struct config *c, const char *dir)
 	k->dir = mem_strdup(dir);
 	timer_init(&k->write, loop, write_now);
 	keep_load(k);
-	config_on_swap(c, on_swap, k);
+	k->watcher.on_swap = on_swap;
+	config_watch(c, &k->watcher);
 	return k;
 }
 
@@ -268,7 +271,7 @@ void keep_discard(struct keep **kp)
 	*kp = NULL;
 	if (!k)
 		return;
-	config_on_swap(k->config, NULL, NULL);
+	config_unwatch(&k->watcher);
 	timer_stop(&k->write);
 	mem_free(k->dir);
 	mem_free(k);

@@ -10,6 +10,7 @@
 #define OPTIONS_LABELS_MAX  64
 #define OPTIONS_PORTS_MAX   256
 #define OPTIONS_CONTROL_MAX 4
+#define OPTIONS_THREADS_MAX 64
 
 struct proxy_label {
 	const char *key, *value;
@@ -41,6 +42,7 @@ struct proxy_options {
 	uint64_t stream_idle_ms;  /* an exchange without progress; 0: the default */
 	uint64_t head_timeout_ms; /* first byte to complete head; 0: the default */
 	size_t memory_max;        /* bytes; SIZE_MAX: no limit; 0: what the cgroup says */
+	unsigned threads;         /* worker threads; 0: as many as there are processors for it (cpus.h) */
 	enum event_level log_level;
 };
 

@@ -97,19 +97,22 @@ static void drop(struct upstream *u)
 	k->n_conns--;
 	k->pool->conns--;
 	if (k->circuit != NULL)
-		k->circuit->conns--;
+		circuit_give(&k->circuit->conns);
 	u->magic = 0;
 	loop_defer_free(k->pool->cfg.loop, u, upstream_free);
 	serve_soon(k);
 }
 
-static void enlist(struct pool_key *k, struct pool_waiter *w)
+/* False: too many wait for this place, or for this service. */
+static bool enlist(struct pool_key *k, struct pool_waiter *w)
 {
+	if (k->n_waiters >= POOL_WAITING_MAX ||
+	    (w->circuit != NULL && !circuit_take(&w->circuit->pending, CIRCUIT_PENDING_MAX)))
+		return false;
 	w->key = k;
 	list_push(&k->waiters, &w->node);
 	k->n_waiters++;
-	if (w->circuit != NULL)
-		w->circuit->pending++;
+	return true;
 }
 
 /* Out of the queue, into none. */
@@ -121,7 +124,7 @@ static void delist(struct pool_waiter *w)
 	w->key->n_waiters--;
 	w->key = NULL;
 	if (w->circuit != NULL)
-		w->circuit->pending--;
+		circuit_give(&w->circuit->pending);
 }
 
 /* Fails those who wait at this place, oldest first, until `keep` are left: the ones that other dials will have room for. Who may retry
@@ -307,8 +310,6 @@ static void dial(struct pool_key *k)
 	k->n_conns++;
 	k->n_dialing++;
 	p->conns++;
-	if (k->circuit != NULL)
-		k->circuit->conns++;
 	u->conn = conn_open(p->cfg.loop, &d, &dial_events, u);
 }
 
@@ -381,16 +382,14 @@ static enum reason hindrance(const struct pool_key *k, struct err *err)
 		err_set(err, ERR_IDENTITY, "this proxy has no certificate yet");
 		return REASON_NOT_READY;
 	}
-	if (k->n_conns == 0 && k->circuit != NULL && k->circuit->conns >= CIRCUIT_CONNS_MAX) {
-		err_set(err, ERR_LIMIT, "the service has all the connections that it may have");
-		return REASON_OVERFLOW;
-	}
 	return REASON_NONE;
 }
 
-static bool may_dial(const struct pool_key *k)
+/* A connection's share of the service's limit; drop() gives it back. */
+static bool may_dial(struct pool_key *k)
 {
-	return k->n_conns < POOL_CONNS_MAX && (k->circuit == NULL || k->circuit->conns < CIRCUIT_CONNS_MAX);
+	return k->n_conns < POOL_CONNS_MAX &&
+	       (k->circuit == NULL || circuit_take(&k->circuit->conns, CIRCUIT_CONNS_MAX));
 }
 
 static void serve(struct task *t)
@@ -406,6 +405,11 @@ static void serve(struct task *t)
 		fail_waiters(k, 0, why, &err);
 	while (k->n_waiters > room_to_come(k) && may_dial(k))
 		dial(k);
+	if (k->n_conns > 0 || k->n_waiters == 0)
+		return;
+	/* No connection of this place will come free: others have all of them. */
+	err_set(&err, ERR_LIMIT, "the service has all the connections that it may have");
+	fail_waiters(k, 0, REASON_OVERFLOW, &err);
 }
 
 static struct pool_key *key_of(struct pool *p, const struct endpoint *ep, enum hop hop, const char *service)
@@ -455,13 +459,12 @@ void pool_acquire(struct pool *p, const struct permit *permit, const struct endp
 	k->used_ms = loop_now_ms(p->cfg.loop);
 	if (k->circuit == NULL && k->n_conns == 0)
 		k->circuit = circuit_ref(w->circuit);
-	if (k->n_waiters >= POOL_WAITING_MAX || (w->circuit != NULL && w->circuit->pending >= CIRCUIT_PENDING_MAX)) {
-		list_push(&p->refused, &w->node);
-		loop_at_turn_end(p->cfg.loop, &p->refuse);
+	if (enlist(k, w)) {
+		serve_soon(k);
 		return;
 	}
-	enlist(k, w);
-	serve_soon(k);
+	list_push(&p->refused, &w->node);
+	loop_at_turn_end(p->cfg.loop, &p->refuse);
 }
 
 void pool_cancel(struct pool *p, struct pool_waiter *w)

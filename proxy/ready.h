@@ -3,11 +3,13 @@
 #ifndef WEFT_PROXY_READY_H
 #define WEFT_PROXY_READY_H
 
-#include "proxy/proxy.h"
+#include "proxy/config.h"
+#include "proxy/identity.h"
+#include "proxy/link.h"
 
-/* A certificate, a configuration, and weftd does not object. False: why, in words. */
-bool ready_now(const struct proxy *p, struct err *why);
+/* A certificate, a configuration, and weftd (NULL: with -f) does not object. False: why, in words. */
+bool ready_now(const struct identity *id, const struct config *c, const struct link *l, struct err *why);
 /* The same for the successor of a worker that serves: also registered as that one is, unless weftd is away. */
-bool ready_to_succeed(const struct proxy *p, struct err *why);
+bool ready_to_succeed(const struct identity *id, const struct config *c, const struct link *l, struct err *why);
 
 #endif

@@ -156,7 +156,7 @@ enum verdict request_answer(struct request *r, enum reason reason, bool unproces
 static void look_up(struct request *r)
 {
 	snapshot_unref(&r->snapshot);
-	r->snapshot = snapshot_ref(config_snapshot(r->p->config));
+	r->snapshot = snapshot_ref(view_snapshot(r->p->view));
 	r->owner->subject(r->owner, &r->target, &r->subject);
 }
 
@@ -179,7 +179,7 @@ static enum verdict step_head(struct request *r)
 	return NEXT;
 }
 
-static void on_answer(struct config_waiter *w, bool known)
+static void on_answer(struct view_waiter *w, bool known)
 {
 	struct request *r = CONTAINER_OF(w, struct request, config);
 	MUST_BE(r, REQUEST_MAGIC);
@@ -230,7 +230,7 @@ static enum verdict step_route(struct request *r)
 		return request_answer(r, REASON_CONFIG_TIMEOUT, true);
 	r->asked = true;
 	r->config.on_answer = on_answer;
-	config_want(r->p->config, &r->config, r->subject.to);
+	view_want(r->p->view, &r->config, r->subject.to);
 	return WAIT;
 }
 
@@ -433,7 +433,7 @@ static enum verdict step_finish(struct request *r)
 {
 	request_hedge_drop(r);
 	pool_cancel(r->p->pool, &r->waiter);
-	config_unwant(&r->config);
+	view_unwant(&r->config);
 	timer_stop(&r->backoff);
 	request_end_attempt(r, r->reason != REASON_NONE ? r->reason : r->failure);
 	if (r->up != NULL && r->body_sent && r->answer_ended)

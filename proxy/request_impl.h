@@ -46,7 +46,7 @@ struct request {
 	struct timer backoff;
 	enum hop hop;
 	struct pool_waiter waiter;
-	struct config_waiter config;
+	struct view_waiter config;
 	struct buf body;   /* came from downstream, not sent up yet: at most the stream window */
 	struct buf replay; /* sent up already, kept for a second attempt */
 	size_t again;      /* bytes at the front of body that went up before: their credit was given back then */

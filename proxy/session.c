@@ -37,7 +37,7 @@ struct session {
 	struct snapshot *snapshot; /* opaque: what the tunnel's subject points into */
 	struct addr peer, to;
 	struct target target; /* outbound, opaque */
-	struct config_waiter waiter;
+	struct view_waiter waiter;
 	struct tls_peer *tls_peer;  /* inbound from the mesh */
 	struct handshake handshake; /* waiting or begun */
 	struct request_owner owner; /* of its requests */
@@ -124,7 +124,7 @@ static enum verdict step_origdst(struct session *s)
 
 /* --- target --- */
 
-static void on_answer(struct config_waiter *w, bool known)
+static void on_answer(struct view_waiter *w, bool known)
 {
 	struct session *s = CONTAINER_OF(w, struct session, waiter);
 	MUST_BE(s, SESSION_MAGIC);
@@ -137,13 +137,13 @@ static enum verdict step_target(struct session *s)
 	if (s->direction == INBOUND)
 		return NEXT;
 	snapshot_unref(&s->snapshot);
-	s->snapshot = snapshot_ref(config_snapshot(s->p->config));
+	s->snapshot = snapshot_ref(view_snapshot(s->p->view));
 	snapshot_find(s->snapshot, &s->to, &s->target);
 	switch (s->target.kind) {
 	case TARGET_EXTERNAL:
 	case TARGET_SERVICE:
 	case TARGET_WORKLOAD:
-		config_touch(s->p->config, &s->to);
+		view_touch(s->p->view, &s->to);
 		return NEXT;
 	case TARGET_UNKNOWN:
 		return end(s, REASON_UNKNOWN_ADDRESS);
@@ -156,7 +156,7 @@ static enum verdict step_target(struct session *s)
 		return end(s, REASON_CONFIG_TIMEOUT);
 	s->asked = true;
 	s->waiter.on_answer = on_answer;
-	config_want(s->p->config, &s->waiter, &s->to);
+	view_want(s->p->view, &s->waiter, &s->to);
 	return WAIT;
 }
 
@@ -166,7 +166,7 @@ static enum protocol declared(const struct session *s)
 {
 	if (s->direction == OUTBOUND)
 		return s->target.kind == TARGET_EXTERNAL ? PROTOCOL_TCP : s->target.protocol;
-	const struct inbound_port *port = snapshot_inbound(config_snapshot(s->p->config), s->to.port);
+	const struct inbound_port *port = snapshot_inbound(view_snapshot(s->p->view), s->to.port);
 	return port != NULL ? port->protocol : PROTOCOL_UNDECLARED;
 }
 
@@ -220,7 +220,7 @@ static enum known known_of(const struct session *s, enum protocol p)
 static bool inside(const struct session *s)
 {
 	struct target t;
-	snapshot_find(config_snapshot(s->p->config), &s->peer, &t);
+	snapshot_find(view_snapshot(s->p->view), &s->peer, &t);
 	return t.kind != TARGET_EXTERNAL;
 }
 
@@ -235,16 +235,32 @@ static bool may_be_mesh(const struct session *s)
 	return verdict_get(s->p->peers, &k, loop_now_ms(s->p->loop)) != KNOWN_PLAIN;
 }
 
+/* The other threads need not find out again. */
+static void tell(const struct session *s, struct finding f, const struct verdict_key *k)
+{
+	if (s->p->tell == NULL)
+		return;
+	f.direction = s->direction;
+	f.key = *k;
+	s->p->tell(s->p, &f);
+}
+
 /* What a client's address stands for: a sidecar, once one of its certificates was verified; else plaintext. */
+static bool peer_is(struct proxy *p, const struct verdict_key *k, enum known is)
+{
+	uint64_t now = loop_now_ms(p->loop);
+	return (is == KNOWN_MESH || verdict_get(p->peers, k, now) != KNOWN_MESH) && verdict_learn(p->peers, k, is, now);
+}
+
 static void learn_peer(struct session *s, bool mesh)
 {
 	struct verdict_key k;
-	uint64_t now = loop_now_ms(s->p->loop);
+	enum known is = mesh ? KNOWN_MESH : KNOWN_PLAIN;
 	if (s->direction == OUTBOUND || (!mesh && !inside(s)))
 		return;
 	verdict_key_ip(&k, &s->peer.ip);
-	if (mesh || verdict_get(s->p->peers, &k, now) != KNOWN_MESH)
-		verdict_learn(s->p->peers, &k, mesh ? KNOWN_MESH : KNOWN_PLAIN, now);
+	if (peer_is(s->p, &k, is))
+		tell(s, (struct finding){.peer = true, .is = is}, &k);
 }
 
 /* A client that waited in vain and left where HTTP is known: perhaps it is not HTTP any more. */
@@ -280,14 +296,14 @@ static void drop_speculation(struct session *s)
 
 /* A client speaks HTTP at this place. The speculations of others there step aside: one may be what keeps a server with a single thread
  * from this request. They are made again after a while, unless HTTP is known by then. */
-static void step_aside(struct session *s, const struct verdict_key *k)
+static void step_aside(struct proxy *p, const struct session *s, enum direction d, const struct verdict_key *k)
 {
 	struct verdict_key other;
-	uint64_t now = loop_now_ms(s->p->loop);
-	if (s->p->n_speculative == 0)
+	uint64_t now = loop_now_ms(p->loop);
+	if (p->n_speculative == 0)
 		return;
-	list_for_each (x, &s->p->sessions, struct session, node) {
-		if (x == s || x->step != STEP_DETECT || x->tunnel == NULL || x->direction != s->direction)
+	list_for_each (x, &p->sessions, struct session, node) {
+		if (x == s || x->step != STEP_DETECT || x->tunnel == NULL || x->direction != d)
 			continue;
 		if (place(x, &other)->len != k->len || memcmp(other.text, k->text, k->len) != 0)
 			continue;
@@ -320,8 +336,9 @@ static enum detected overhear(struct session *s, uint64_t waited, uint64_t *ret_
 		*ret_until = DETECT_HELD_MS;
 		return DETECT_MORE;
 	}
-	if (h == HEARD_SPEECH && declared(s) == PROTOCOL_UNDECLARED)
-		verdict_learn(s->p->verdicts, place(s, &k), KNOWN_SERVER_FIRST, loop_now_ms(s->p->loop));
+	if (h == HEARD_SPEECH && declared(s) == PROTOCOL_UNDECLARED &&
+	    verdict_learn(s->p->verdicts, place(s, &k), KNOWN_SERVER_FIRST, loop_now_ms(s->p->loop)))
+		tell(s, (struct finding){.is = KNOWN_SERVER_FIRST}, &k);
 	return DETECT_OPAQUE;
 }
 
@@ -374,13 +391,17 @@ static void settle(struct session *s, enum detected seen, enum protocol p)
 	/* Only the hop speaks weft1-*: an application that offers it outbound is left to its own TLS. */
 	if (s->direction == OUTBOUND && (s->detected == DETECT_MESH_H2 || s->detected == DETECT_MESH_TCP))
 		s->detected = DETECT_OPAQUE;
-	if (p == PROTOCOL_UNDECLARED && s->detected == DETECT_OPAQUE && known_of(s, p) == KNOWN_HTTP)
+	if (p == PROTOCOL_UNDECLARED && s->detected == DETECT_OPAQUE && known_of(s, p) == KNOWN_HTTP) {
 		verdict_forget(s->p->verdicts, place(s, &k));
+		tell(s, (struct finding){.is = KNOWN_NOTHING}, &k);
+	}
 	if (s->detected == DETECT_OPAQUE)
 		return;
 	drop_speculation(s);
-	if (p == PROTOCOL_UNDECLARED && known_of(s, p) != KNOWN_HTTP)
-		step_aside(s, place(s, &k));
+	if (p != PROTOCOL_UNDECLARED || known_of(s, p) == KNOWN_HTTP)
+		return;
+	step_aside(s->p, s, s->direction, place(s, &k));
+	tell(s, (struct finding){.aside = true}, &k);
 }
 
 static enum verdict step_detect(struct session *s)
@@ -586,7 +607,7 @@ static struct tunnel *open_tunnel(struct session *s, struct conn *down)
 	};
 	if (s->direction == INBOUND) {
 		snapshot_unref(&s->snapshot);
-		s->snapshot = snapshot_ref(config_snapshot(s->p->config));
+		s->snapshot = snapshot_ref(view_snapshot(s->p->view));
 	}
 	from.subject = (struct subject){
 	    .direction = s->direction,
@@ -645,7 +666,7 @@ static enum verdict step_close(struct session *s)
 {
 	request_abort_all(&s->owner, s->reason);
 	handshakes_leave(s->p->handshakes, &s->handshake);
-	config_unwant(&s->waiter);
+	view_unwant(&s->waiter);
 	drop_speculation(s);
 	timer_stop(&s->timer);
 	task_cancel(&s->task);
@@ -659,7 +680,7 @@ static enum verdict step_close(struct session *s)
 	      reason_row(s->reason)->label, (unsigned long long)(loop_now_ms(s->p->loop) - s->began_ms));
 	stats_close(s->p->stats, s->direction, s->owner.mesh, s->reason);
 	list_remove(&s->node);
-	s->p->n_sessions--;
+	__atomic_fetch_sub(&s->p->n_sessions, 1, __ATOMIC_RELEASE);
 	s->magic = 0;
 	loop_defer_free(s->p->loop, s, session_free);
 	return DONE;
@@ -669,7 +690,7 @@ static enum verdict step_close(struct session *s)
 static void subject(struct request_owner *o, struct target *target, struct subject *ret)
 {
 	struct session *s = CONTAINER_OF(o, struct session, owner);
-	const struct snapshot *now = config_snapshot(s->p->config);
+	const struct snapshot *now = view_snapshot(s->p->view);
 	MUST_BE(s, SESSION_MAGIC);
 	*ret = (struct subject){
 	    .direction = s->direction,
@@ -682,7 +703,7 @@ static void subject(struct request_owner *o, struct target *target, struct subje
 		ret->port = snapshot_inbound(now, s->to.port);
 		return;
 	}
-	config_touch(s->p->config, &s->to);
+	view_touch(s->p->view, &s->to);
 	snapshot_find(now, &s->to, target);
 }
 
@@ -697,25 +718,38 @@ static void answered(struct request_owner *o)
 	if (declared(s) != PROTOCOL_UNDECLARED)
 		return;
 	subject(o, &t, &sub);
-	if (verdict_learn(s->p->verdicts, place_of(s, &t, &k), KNOWN_HTTP, loop_now_ms(s->p->loop)))
-		step_aside(s, &k);
+	if (!verdict_learn(s->p->verdicts, place_of(s, &t, &k), KNOWN_HTTP, loop_now_ms(s->p->loop)))
+		return;
+	step_aside(s->p, s, s->direction, &k);
+	tell(s, (struct finding){.is = KNOWN_HTTP, .aside = true}, &k);
+}
+
+void session_learn(struct proxy *p, const struct finding *f)
+{
+	if (f->peer)
+		peer_is(p, &f->key, f->is);
+	else if (f->is != KNOWN_NOTHING)
+		verdict_learn(p->verdicts, &f->key, f->is, loop_now_ms(p->loop));
+	else if (!f->aside)
+		verdict_forget(p->verdicts, &f->key);
+	if (f->aside)
+		step_aside(p, NULL, f->direction, &f->key);
 }
 
 /* Why this process takes no further connection; REASON_NONE: it does. */
-static enum reason hindrance(const struct proxy *p, int fd)
+static enum reason hindrance(int fd)
 {
-	if (p->n_sessions >= SESSIONS_MAX)
-		return REASON_OVERFLOW;
 	return pressure_level() == PRESSURE_REFUSE || !pressure_may_use(fd) ? REASON_OVERLOAD : REASON_NONE;
 }
 
 void session_accept(struct proxy *p, enum direction d, int fd)
 {
-	enum reason why = hindrance(p, fd);
+	enum reason why = hindrance(fd);
 	if (why != REASON_NONE) {
 		stats_open(p->stats, d);
 		stats_close(p->stats, d, false, why);
 		sock_reset_close(fd);
+		__atomic_fetch_sub(&p->n_sessions, 1, __ATOMIC_RELEASE);
 		return;
 	}
 	pressure_admit();
@@ -733,7 +767,6 @@ void session_accept(struct proxy *p, enum direction d, int fd)
 	timer_init(&s->timer, p->loop, on_timer);
 	task_init(&s->task, run_task);
 	list_push(&p->sessions, &s->node);
-	p->n_sessions++;
 	stats_open(p->stats, d);
 	s->conn = conn_new(p->loop, fd, &conn_evs, s);
 	loop_at_turn_end(p->loop, &s->task);

@@ -10,8 +10,11 @@
 
 struct session;
 
-/* Takes an accepted descriptor: from the outbound listeners (OUTBOUND) or steered inbound (INBOUND). */
+/* Takes an accepted descriptor: from the outbound listeners (OUTBOUND) or steered inbound (INBOUND). The caller has counted it in
+ * p->n_sessions; on a thread that drains it ends when it is quiet, like the others. */
 void session_accept(struct proxy *p, enum direction d, int fd);
+/* Another thread has found this out. */
+void session_learn(struct proxy *p, const struct finding *f);
 /* All sessions get no new requests (GOAWAY, Connection: close) and end when quiet. */
 void session_drain_all(struct proxy *p);
 /* Another worker serves: no new requests either, but a client that keeps an idle HTTP/1 connection may ask once more on it, so that none

@@ -31,7 +31,8 @@
 #define QUIET_US      50000 /* less CPU than this in a second is idleness, more than this since the last trim is worth one */
 
 struct shed {
-	struct proxy *p;
+	struct loop *loop;
+	struct crew *crew;
 	struct timer timer;
 	int statm;
 	size_t page;
@@ -66,20 +67,28 @@ static uint64_t cpu_us(void)
 
 /* --- giving back --- */
 
+static void trim_one(struct proxy *p, size_t arg)
+{
+	(void)arg;
+	pool_rest(p->pool);
+	session_rest_all(p);
+	chunk_trim();
+}
+
+/* What the other threads give back shows at the next look. */
 static void trim(struct shed *s)
 {
-	pool_rest(s->p->pool);
-	session_rest_all(s->p);
+	crew_each(s->crew, trim_one, 0);
 	chunk_trim();
 	malloc_trim(0);
-	s->trimmed_ms = loop_now_ms(s->p->loop);
+	s->trimmed_ms = loop_now_ms(s->loop);
 	s->trimmed_cpu_us = cpu_us();
 }
 
 /* A load is over: nearly nothing was done since the last look, but something since the last trim. */
 static void trim_when_idle(struct shed *s)
 {
-	uint64_t now = loop_now_ms(s->p->loop), cpu = cpu_us();
+	uint64_t now = loop_now_ms(s->loop), cpu = cpu_us();
 	if (now - s->looked_ms < 1000)
 		return;
 	if (cpu - s->looked_cpu_us < QUIET_US && cpu - s->trimmed_cpu_us > QUIET_US)
@@ -98,26 +107,47 @@ static void say(enum pressure from, enum pressure to)
 
 /* The cheap things first: connections that nobody uses. Then those that hold the most and stand still, and where nobody does, those that hold
  * the most. Who stands still is known from the second look on; past the last mark there is no waiting for it. */
-static void give_up(struct shed *s, size_t excess)
+static void give_up_one(struct proxy *p, size_t excess, bool known)
 {
-	struct stats *st = s->p->stats;
-	uint64_t age = loop_now_ms(s->p->loop) - s->noted_ms;
-	bool known = age >= STILL_MIN_MS && age <= STILL_MAX_MS;
 	struct shed_count n = {0, 0, 0};
 	if (pressure_level() != PRESSURE_NONE) {
-		stats_shed(st, "pooled", pool_shed(s->p->pool));
-		stats_shed(st, "idle_session", session_shed_idle(s->p));
+		stats_shed(p->stats, "pooled", pool_shed(p->pool));
+		stats_shed(p->stats, "idle_session", session_shed_idle(p));
 	}
 	if (known)
-		n = session_shed(s->p, true, excess);
+		n = session_shed(p, true, excess);
 	if (n.bytes == 0 && (known || pressure_level() == PRESSURE_REFUSE))
-		n = session_shed(s->p, false, excess);
-	stats_shed(st, "stream", n.streams);
-	stats_shed(st, "connection", n.connections);
+		n = session_shed(p, false, excess);
+	stats_shed(p->stats, "stream", n.streams);
+	stats_shed(p->stats, "connection", n.connections);
+}
+
+static void give_up_known(struct proxy *p, size_t excess)
+{
+	give_up_one(p, excess, true);
+}
+
+static void give_up_unknown(struct proxy *p, size_t excess)
+{
+	give_up_one(p, excess, false);
+}
+
+static void look_one(struct proxy *p, size_t arg)
+{
+	(void)arg;
+	session_look_all(p);
+}
+
+/* Each thread its share. */
+static void give_up(struct shed *s, size_t excess)
+{
+	uint64_t age = loop_now_ms(s->loop) - s->noted_ms;
+	bool known = age >= STILL_MIN_MS && age <= STILL_MAX_MS;
+	crew_each(s->crew, known ? give_up_known : give_up_unknown, excess / crew_len(s->crew) + 1);
 	if (age < STILL_MIN_MS)
 		return;
-	session_look_all(s->p);
-	s->noted_ms = loop_now_ms(s->p->loop);
+	crew_each(s->crew, look_one, 0);
+	s->noted_ms = loop_now_ms(s->loop);
 }
 
 static void on_trip(void);
@@ -134,7 +164,7 @@ static void look(struct shed *s)
 {
 	enum pressure from;
 	size_t used = measure(s);
-	if (pressure_near(used) && loop_now_ms(s->p->loop) - s->trimmed_ms >= TRIM_EVERY_MS) {
+	if (pressure_near(used) && loop_now_ms(s->loop) - s->trimmed_ms >= TRIM_EVERY_MS) {
 		trim(s);
 		used = measure(s);
 	}
@@ -169,7 +199,7 @@ static void look_now(void *arg)
 static void on_trip(void)
 {
 	struct shed *s = atomic_load(&the_shed);
-	if (s != NULL && !loop_post(s->p->loop, look_now, NULL))
+	if (s != NULL && !loop_post(s->loop, look_now, NULL))
 		chunk_trip(SIZE_MAX, NULL);
 }
 
@@ -184,7 +214,7 @@ void shed_gauges(struct stats *s)
 	stats_gauge(s, "weft_memory_windows_bytes", (int64_t)h2_budget_used());
 }
 
-struct shed *shed_new(struct proxy *p, size_t memory_max, struct err *err)
+struct shed *shed_new(struct loop *loop, struct crew *crew, size_t memory_max, struct err *err)
 {
 	struct rlimit files;
 	int fd = open("/proc/self/statm", O_RDONLY | O_CLOEXEC);
@@ -196,10 +226,11 @@ struct shed *shed_new(struct proxy *p, size_t memory_max, struct err *err)
 		pressure_set_descriptors(files.rlim_cur);
 	pressure_set_limit(memory_max == 0 ? cgroup_memory_limit("") : memory_max == SIZE_MAX ? 0 : memory_max);
 	struct shed *s = NEW(struct shed);
-	s->p = p;
+	s->loop = loop;
+	s->crew = crew;
 	s->statm = fd;
 	s->page = (size_t)sysconf(_SC_PAGESIZE);
-	timer_init(&s->timer, p->loop, on_timer);
+	timer_init(&s->timer, loop, on_timer);
 	timer_start(&s->timer, LOOK_MS);
 	atomic_store(&the_shed, s);
 	return s;

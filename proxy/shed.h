@@ -4,13 +4,13 @@
 #ifndef WEFT_PROXY_SHED_H
 #define WEFT_PROXY_SHED_H
 
-#include "proxy/proxy.h"
+#include "proxy/crew.h"
 
 struct shed;
 
-/* memory_max: bytes; SIZE_MAX: no limit; 0: the cgroup's. Sets the limit and begins to measure on p's loop. One a process. False: the kernel does
- * not say what the process uses. Before the system call filter and with p's stations made. */
-struct shed *shed_new(struct proxy *p, size_t memory_max, struct err *err);
+/* memory_max: bytes; SIZE_MAX: no limit; 0: the cgroup's. Sets the limit and begins to measure on the main loop; what is given up each thread gives up itself. One a process. False: the kernel does
+ * not say what the process uses. Before the system call filter and with the crew made. */
+struct shed *shed_new(struct loop *loop, struct crew *crew, size_t memory_max, struct err *err);
 void shed_free(struct shed **s);
 /* The gauges of memory, as of now. */
 void shed_gauges(struct stats *s);

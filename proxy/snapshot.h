@@ -84,7 +84,7 @@ void snapshot_unref(struct snapshot **s);
 enum target_kind {
 	TARGET_EXTERNAL, /* outside the mesh CIDRs and not named by any resource: passed on as it is, at once */
 	TARGET_UNKNOWN,  /* inside, and answered "nothing there" (or no control plane to ask): refused */
-	TARGET_ASK,      /* inside, not asked yet or not answered: wait for config_want() */
+	TARGET_ASK,      /* inside, not asked yet or not answered: wait for view_want() */
 	TARGET_NO_PORT,  /* a service that has no such port */
 	TARGET_SERVICE,
 	TARGET_WORKLOAD,

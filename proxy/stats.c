@@ -202,9 +202,13 @@ void stats_gauge(struct stats *s, const char *name, int64_t v)
 	    {.name = "weft_config_serial",
 	     .help = "Count of configuration snapshots since the start.",
 	     .kind = METRIC_GAUGE},
-	    {.name = "weft_upstream_connections", .help = "Connections in the upstream pool.", .kind = METRIC_GAUGE},
-	    {.name = "weft_endpoints", .help = "Endpoints of which live state is kept.", .kind = METRIC_GAUGE},
-	    {.name = "weft_endpoints_ejected", .help = "Endpoints that are ejected now.", .kind = METRIC_GAUGE},
+	    {.name = "weft_upstream_connections", .help = "Connections in the upstream pools.", .kind = METRIC_GAUGE},
+	    {.name = "weft_endpoints",
+	     .help = "Endpoints of which live state is kept, by each thread.",
+	     .kind = METRIC_GAUGE},
+	    {.name = "weft_endpoints_ejected",
+	     .help = "Endpoints that are ejected now, by each thread.",
+	     .kind = METRIC_GAUGE},
 	    {.name = "weft_handshakes", .help = "TLS handshakes of callers that have begun.", .kind = METRIC_GAUGE},
 	    {.name = "weft_handshakes_waiting",
 	     .help = "TLS handshakes of callers that wait for their turn.",
@@ -230,6 +234,13 @@ void stats_gauge(struct stats *s, const char *name, int64_t v)
 	for (size_t i = 0; i < ARRAY_LEN(gauges); i++)
 		if (str_eq(str_of(gauges[i].name), str_of(name)))
 			metric_set(metric_get(s->metrics, &gauges[i], NULL), v);
+}
+
+void stats_sum(struct stats *into, const struct stats *from)
+{
+	metrics_sum(into->metrics, from->metrics);
+	for (size_t d = 0; d < ARRAY_LEN(into->open); d++)
+		into->open[d] += from->open[d];
 }
 
 void stats_page(const struct stats *s, struct buf *out)

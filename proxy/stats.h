@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* stats.h: what the data path counts: requests, connections, bytes, by reason row and service; and their page for /metrics.
- * Label sets are bounded by lib/metric.h. */
+ * Label sets are bounded by lib/metric.h. One a thread: the page is the sum. */
 #ifndef WEFT_PROXY_STATS_H
 #define WEFT_PROXY_STATS_H
 
@@ -30,6 +30,8 @@ void stats_close(struct stats *s, enum direction d, bool secured, enum reason r)
 /* Given up for want of memory: n of "pooled", "idle_session", "stream", "connection". */
 void stats_shed(struct stats *s, const char *what, size_t n);
 void stats_gauge(struct stats *s, const char *name, int64_t v); /* name: one of those in stats.c */
+/* Adds all of `from`, which may be of another thread that does not run on meanwhile. */
+void stats_sum(struct stats *into, const struct stats *from);
 void stats_page(const struct stats *s, struct buf *out);
 
 #endif

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* worker.h: the process that carries traffic: one loop, its stations, listeners, link and pages. */
+/* worker.h: the process that carries traffic: a main thread with listeners, link and pages, and the threads that serve. */
 #ifndef WEFT_PROXY_WORKER_H
 #define WEFT_PROXY_WORKER_H
 

@@ -28,8 +28,9 @@ struct balancer {
 	const struct balance_ops *ops;
 	struct stats *stats;
 	struct lives *lives;
-	struct map groups, circuits;
-	struct circuit *direct; /* of what is no service */
+	struct map groups;
+	struct circuits *circuits; /* the process's */
+	struct circuit *direct;    /* of what is no service */
 	struct timer sweep;
 	struct timer look;    /* for silence */
 	uint64_t patience_us; /* 0: nobody looks */
@@ -114,7 +115,7 @@ static struct group *group_of(struct balancer *b, const char *service, struct en
 		return CONTAINER_OF(n, struct group, node);
 	struct group *g = mem_zalloc(sizeof(*g) + set->len * sizeof(struct live *));
 	g->set = endpoint_set_ref(set);
-	g->circuit = circuit_get(&b->circuits, service, loop_now_ms(b->loop));
+	g->circuit = circuit_get(b->circuits, service, loop_now_ms(b->loop));
 	g->epoch = lives_epoch(b->lives) - 1;
 	for (size_t i = 0; i < set->len; i++)
 		g->v[i] = live_get(b->lives, &set->v[i]);
@@ -147,6 +148,7 @@ bool group_usable(const struct group *g, size_t i, const struct avoid *avoid)
 
 /* --- attempts --- */
 
+/* `c`: one of its active requests is taken. */
 static void begin(struct balancer *b, struct attempt *a, struct live *l, struct circuit *c)
 {
 	*a = (struct attempt){.live = l, .circuit = circuit_ref(c)};
@@ -154,7 +156,6 @@ static void begin(struct balancer *b, struct attempt *a, struct live *l, struct 
 	list_push(&l->pending, &a->pending.node);
 	l->refs++;
 	l->in_flight++;
-	c->active++;
 	if (b->patience_us != 0 && !timer_running(&b->look))
 		timer_start(&b->look, BALANCE_LOOK_MS);
 }
@@ -207,7 +208,7 @@ const struct endpoint *balance_pick(struct balancer *b, const struct permit *per
 	}
 	struct group *g = group_of(b, service, set);
 	g->used_ms = loop_now_ms(b->loop);
-	if (g->circuit->active >= CIRCUIT_ACTIVE_MAX) {
+	if (!circuit_take(&g->circuit->active, CIRCUIT_ACTIVE_MAX)) {
 		*ret_why = REASON_OVERFLOW;
 		return NULL;
 	}
@@ -226,6 +227,7 @@ void balance_direct(struct balancer *b, const struct permit *permit, const struc
 {
 	MUST(permit != NULL && permit->policy != NULL && ret->live == NULL);
 	struct live *l = live_get(b->lives, ep);
+	MUST(circuit_take(&b->direct->active, UINT32_MAX)); /* no service, no limit: counted only */
 	begin(b, ret, l, b->direct);
 	live_put(b->lives, &l);
 	if (!timer_running(&b->sweep))
@@ -308,11 +310,11 @@ void balance_end(struct balancer *b, struct attempt *a, enum outcome how, enum r
 	struct live *l = a->live;
 	if (l == NULL)
 		return;
-	MUST(l->in_flight > 0 && a->circuit->active > 0);
+	MUST(l->in_flight > 0);
 	l->in_flight--;
 	list_remove(&a->pending.node);
 	l->ended++;
-	a->circuit->active--;
+	circuit_give(&a->circuit->active);
 	switch (how) {
 	case OUTCOME_GOOD:
 		l->failures = 0;
@@ -342,7 +344,8 @@ bool balance_is_failure(enum reason why)
 
 /* --- the whole --- */
 
-struct balancer *balancer_new(struct loop *loop, const struct balance_ops *ops, struct stats *stats)
+struct balancer *balancer_new(struct loop *loop, const struct balance_ops *ops, struct stats *stats,
+			      struct circuits *circuits)
 {
 	struct balancer *b = NEW(struct balancer);
 	b->loop = loop;
@@ -350,8 +353,8 @@ struct balancer *balancer_new(struct loop *loop, const struct balance_ops *ops, 
 	b->stats = stats;
 	b->lives = lives_new(loop);
 	map_init(&b->groups);
-	map_init(&b->circuits);
-	b->direct = circuit_get(&b->circuits, "", loop_now_ms(loop));
+	b->circuits = circuits;
+	b->direct = circuit_get(circuits, "", loop_now_ms(loop));
 	timer_init(&b->sweep, loop, sweep);
 	timer_init(&b->look, loop, look);
 	if (getrandom(&b->seed, sizeof(b->seed), GRND_NONBLOCK) != sizeof(b->seed) || b->seed == 0)
@@ -370,24 +373,18 @@ void balancer_free(struct balancer **bp)
 		drop(b, CONTAINER_OF(n, struct group, node));
 	circuit_unref(&b->direct);
 	lives_free(&b->lives);
-	MUST(b->circuits.len == 0);
 	map_done(&b->groups);
-	map_done(&b->circuits);
 	FREE(bp);
 }
 
 json_t *balance_dump(const struct balancer *b)
 {
-	json_t *circuits = json_array();
-	map_for_each (n, &b->circuits) {
-		const struct circuit *c = CONTAINER_OF(n, struct circuit, node);
-		json_array_append_new(circuits,
-				      json_pack("{s:s, s:I, s:I, s:I, s:f}", "service", c->name, "active",
-						(json_int_t)c->active, "pending", (json_int_t)c->pending, "connections",
-						(json_int_t)c->conns, "retriesLeft", c->retries));
-	}
-	return json_pack("{s:s, s:o, s:o}", "balancer", b->ops->name, "endpoints", lives_dump(b->lives), "services",
-			 circuits);
+	return lives_dump(b->lives);
+}
+
+const char *balance_name(const struct balancer *b)
+{
+	return b->ops->name;
 }
 
 size_t balance_known(const struct balancer *b)

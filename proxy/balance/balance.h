@@ -56,7 +56,9 @@ const struct balance_ops *balance_ops_find(const char *name); /* NULL: no such a
 uint64_t balance_now_us(const struct balancer *b);
 uint64_t balance_random(struct balancer *b, uint64_t below); /* uniform */
 
-struct balancer *balancer_new(struct loop *loop, const struct balance_ops *ops, struct stats *stats);
+/* circuits: the process's, outlive the balancer. */
+struct balancer *balancer_new(struct loop *loop, const struct balance_ops *ops, struct stats *stats,
+			      struct circuits *circuits);
 void balancer_free(struct balancer **b);
 /* How long an endpoint may be silent (live.h) before on_silent is called, looked at every BALANCE_LOOK_MS; 0, as at the start: never. */
 void balancer_hedge_after(struct balancer *b, uint64_t ms);
@@ -96,7 +98,8 @@ enum outcome {
 void balance_end(struct balancer *b, struct attempt *a, enum outcome how, enum reason why);
 bool balance_is_failure(enum reason why); /* whether an end of an attempt is the endpoint's failure */
 
-json_t *balance_dump(const struct balancer *b); /* for the admin socket */
+json_t *balance_dump(const struct balancer *b);     /* its endpoints, for the admin socket */
+const char *balance_name(const struct balancer *b); /* the algorithm */
 size_t balance_known(const struct balancer *b);
 size_t balance_ejected(const struct balancer *b);
 

@@ -19,12 +19,12 @@ BEGIN {
     ok["control lib"]; ok["control certs"]; ok["control control"]
     ok["bpf bpf"]; ok["bpf lib"]
     # Ranks inside the proxy: a file may include its own rank and lower ones. Stations (2) do not know the spine (4).
-    n = split("snapshot snapshot_build snapshot_route options handover harden detect hop mark route answer forward handshakes child succession", low, " ");    for (i = 1; i <= n; i++) rank["proxy/" low[i]] = 1
-    n = split("policy/policy balance/balance balance/live balance/circuit retry pool identity config config_build catalog stats resource resource_check", mid, " ")
+    n = split("snapshot snapshot_build snapshot_route options cpus handover harden detect hop mark route answer forward handshakes child succession", low, " ");    for (i = 1; i <= n; i++) rank["proxy/" low[i]] = 1
+    n = split("policy/policy balance/balance balance/live balance/circuit retry pool identity config config_build view catalog stats resource resource_check", mid, " ")
     for (i = 1; i <= n; i++) rank["proxy/" mid[i]] = 2
     n = split("proxy ready tunnel file keep subscribe link link_issue", up, " ");     for (i = 1; i <= n; i++) rank["proxy/" up[i]] = 3
     n = split("session request", spine, " ");                                   for (i = 1; i <= n; i++) rank["proxy/" spine[i]] = 4
-    n = split("admin worker supervisor args main_proxy", top, " ");             for (i = 1; i <= n; i++) rank["proxy/" top[i]] = 5
+    n = split("crew admin worker supervisor args main_proxy", top, " ");             for (i = 1; i <= n; i++) rank["proxy/" top[i]] = 5
 }
 function stem(f) { sub(/(\.tbl)?\.[ch]$/, "", f); return f }
 function bad(what) { print $1 ":" $2 ": " what ": " $3; failed = 1 }

@@ -6,12 +6,15 @@
 #include "proxy/snapshot_build.h"
 
 #include <check.h>
+#include <pthread.h>
+#include <sched.h>
 #include <stdio.h>
 
 #define MANY 4000
 
 static struct loop *loop;
 static struct stats *stats;
+static struct circuits *circuits;
 static struct balancer *b;
 static const struct permit permit = {.policy = ""};
 
@@ -21,7 +24,8 @@ static void setup_with(const char *name)
 	loop = loop_new(&err);
 	ck_assert_ptr_nonnull(loop);
 	stats = stats_new();
-	b = balancer_new(loop, balance_ops_find(name), stats);
+	circuits = circuits_new();
+	b = balancer_new(loop, balance_ops_find(name), stats, circuits);
 }
 
 static void setup(void)
@@ -32,6 +36,7 @@ static void setup(void)
 static void teardown(void)
 {
 	balancer_free(&b);
+	circuits_free(&circuits);
 	stats_free(&stats);
 	loop_free(&loop);
 }
@@ -109,9 +114,8 @@ static json_t *dumped(const char *address)
 {
 	json_t *all = balance_dump(b), *found = NULL, *one;
 	size_t i;
-	json_array_foreach(json_object_get(all, "endpoints"), i,
-			   one) if (strcmp(json_string_value(json_object_get(one, "address")), address) == 0) found =
-	    json_deep_copy(one);
+	json_array_foreach(all, i, one) if (strcmp(json_string_value(json_object_get(one, "address")), address) == 0)
+	    found = json_deep_copy(one);
 	json_decref(all);
 	ck_assert_ptr_nonnull(found);
 	return found;
@@ -413,11 +417,90 @@ START_TEST(a_service_has_at_most_ten_thousand_active_requests)
 }
 END_TEST
 
+/* --- a circuit and the threads that share it --- */
+
+#define SHARERS 4
+#define TRIES   20000
+#define FEW     7 /* so that what is left is fought for */
+
+static struct circuits *shared;
+static uint32_t inside, at_most; /* atomic: taken now, and at most */
+
+static void *share(void *arg)
+{
+	unsigned *got = arg;
+	for (unsigned i = 0; i < TRIES; i++) {
+		struct circuit *c = circuit_get(shared, i % 64 == 0 ? "shop/other" : "shop/orders", 0);
+		if (i % 64 != 0 && circuit_take(&c->active, FEW)) {
+			uint32_t n = __atomic_add_fetch(&inside, 1, __ATOMIC_SEQ_CST);
+			uint32_t m = __atomic_load_n(&at_most, __ATOMIC_RELAXED);
+			while (n > m &&
+			       !__atomic_compare_exchange_n(&at_most, &m, n, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED))
+				;
+			if (i % 16 == 0)
+				sched_yield();
+			__atomic_sub_fetch(&inside, 1, __ATOMIC_SEQ_CST);
+			circuit_give(&c->active);
+		}
+		*got += circuit_retry(c, 0);
+		circuit_unref(&c);
+	}
+	return NULL;
+}
+
+START_TEST(threads_share_a_limit_and_a_budget_exactly)
+{
+	pthread_t id[SHARERS];
+	unsigned got[SHARERS] = {0}, all = 0;
+	shared = circuits_new();
+	inside = at_most = 0;
+	struct circuit *kept = circuit_get(shared, "shop/orders", 0), *other = circuit_get(shared, "shop/other", 0);
+	for (unsigned i = 0; i < SHARERS; i++)
+		pthread_create(&id[i], NULL, share, &got[i]);
+	for (unsigned i = 0; i < SHARERS; i++) {
+		pthread_join(id[i], NULL);
+		all += got[i];
+	}
+	ck_assert_uint_le(at_most, FEW);
+	ck_assert_uint_ge(at_most, 2);
+	ck_assert_uint_eq(circuit_count(&kept->active), 0);
+	ck_assert_uint_eq(all, 2 * RETRY_PER_SECOND * RETRY_SAVED_S); /* what both had saved, each token once */
+	circuit_unref(&kept);
+	circuit_unref(&other);
+	ck_assert_uint_eq(circuits_len(shared), 0);
+	circuits_free(&shared);
+}
+END_TEST
+
+/* Made and freed again and again while others look for it: each reference is to a living one. */
+static void *come_and_go(void *arg)
+{
+	for (unsigned i = 0; i < TRIES / 4; i++) {
+		struct circuit *c = circuit_get(shared, "shop/orders", 0), *again = circuit_ref(c);
+		ck_assert_str_eq(c->name, "shop/orders");
+		circuit_unref(&c);
+		circuit_unref(&again);
+	}
+	return NULL;
+}
+
+START_TEST(the_last_reference_of_any_thread_frees_it)
+{
+	pthread_t id[SHARERS];
+	shared = circuits_new();
+	for (unsigned i = 0; i < SHARERS; i++)
+		pthread_create(&id[i], NULL, come_and_go, NULL);
+	for (unsigned i = 0; i < SHARERS; i++)
+		pthread_join(id[i], NULL);
+	ck_assert_uint_eq(circuits_len(shared), 0);
+	circuits_free(&shared);
+}
+END_TEST
+
 START_TEST(retries_cost_a_fifth_of_the_requests_and_ten_a_second_are_free)
 {
-	struct map table;
-	map_init(&table);
-	struct circuit *c = circuit_get(&table, "shop/orders", 0);
+	struct circuits *table = circuits_new();
+	struct circuit *c = circuit_get(table, "shop/orders", 0);
 	unsigned saved = 0;
 	while (circuit_retry(c, 0))
 		saved++;
@@ -435,8 +518,8 @@ START_TEST(retries_cost_a_fifth_of_the_requests_and_ten_a_second_are_free)
 	ck_assert_uint_ge(later, 9);
 	ck_assert_uint_le(later, 11);
 	circuit_unref(&c);
-	ck_assert_uint_eq(table.len, 0);
-	map_done(&table);
+	ck_assert_uint_eq(circuits_len(table), 0);
+	circuits_free(&table);
 }
 END_TEST
 
@@ -541,6 +624,7 @@ Suite *balance_suite(void)
 {
 	Suite *s = suite_create("balance");
 	TCase *with = tcase_create("balancer"), *bare = tcase_create("rules");
+	tcase_set_timeout(bare, 30);
 	tcase_set_timeout(with, 30);
 	tcase_add_checked_fixture(with, setup, teardown);
 	tcase_add_test(with, p2c_prefers_the_fast_endpoint_and_never_takes_the_slowest_of_three);
@@ -559,6 +643,8 @@ Suite *balance_suite(void)
 	tcase_add_test(with, an_attempt_is_told_once_that_its_endpoint_is_silent_and_not_when_another_was_answered);
 	tcase_add_test(bare, weights_are_shares_in_both_algorithms);
 	tcase_add_test(bare, round_robin_takes_turns_and_smooths_weights);
+	tcase_add_test(bare, threads_share_a_limit_and_a_budget_exactly);
+	tcase_add_test(bare, the_last_reference_of_any_thread_frees_it);
 	tcase_add_test(bare, retries_cost_a_fifth_of_the_requests_and_ten_a_second_are_free);
 	tcase_add_test(bare, only_what_cannot_do_harm_is_tried_again);
 	tcase_add_test(bare, the_back_off_doubles_to_250_ms_with_full_jitter);

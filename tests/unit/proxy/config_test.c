@@ -3,12 +3,14 @@
 #include "feed.h"
 #include "lib/mem.h"
 #include "proxy/config_build.h"
+#include "proxy/view.h"
 
 #include <check.h>
 #include <stdio.h>
 
 static struct loop *loop;
 static struct config *config;
+static struct view *view;
 static struct feed f;
 
 /* --- a source that notes what it is asked --- */
@@ -42,6 +44,7 @@ static void setup(void)
 	loop = loop_new(&err);
 	ck_assert_ptr_nonnull(loop);
 	config = config_new(loop);
+	view = view_new(loop, config, loop);
 	asked[0] = '\0';
 }
 
@@ -54,6 +57,7 @@ static void setup_source(void)
 
 static void teardown(void)
 {
+	view_free(&view);
 	config_free(&config);
 	loop_free(&loop);
 }
@@ -117,12 +121,12 @@ static void push_mesh(void)
 }
 
 struct waiting {
-	struct config_waiter w;
+	struct view_waiter w;
 	int answers;
 	bool known;
 };
 
-static void on_answer(struct config_waiter *w, bool known)
+static void on_answer(struct view_waiter *w, bool known)
 {
 	struct waiting *x = CONTAINER_OF(w, struct waiting, w);
 	x->answers++;
@@ -149,7 +153,7 @@ static void want(struct waiting *x, const char *to)
 	struct addr a = addr(to);
 	memset(x, 0, sizeof(*x));
 	x->w.on_answer = on_answer;
-	config_want(config, &x->w, &a);
+	view_want(view, &x->w, &a);
 }
 
 /* --- completeness --- */
@@ -374,7 +378,7 @@ START_TEST(a_waiter_gives_up_after_its_time)
 	push_mesh();
 	config_commit(config);
 	want(&x, "10.9.0.1:80");
-	run(CONFIG_WAIT_MS - 200);
+	run(VIEW_WAIT_MS - 200);
 	ck_assert_int_eq(x.answers, 0);
 	run(1000);
 	ck_assert_int_eq(x.answers, 1);
@@ -400,13 +404,13 @@ START_TEST(a_waiter_may_leave_and_others_stay)
 {
 	struct waiting x, y, never;
 	memset(&never, 0, sizeof(never));
-	config_unwant(&never.w);
+	view_unwant(&never.w);
 	push_mesh();
 	config_commit(config);
 	want(&x, "10.9.0.1:80");
 	want(&y, "10.9.0.1:81");
-	config_unwant(&x.w);
-	config_unwant(&x.w);
+	view_unwant(&x.w);
+	view_unwant(&x.w);
 	config_remove(config, RESOURCE_SERVICE, STR("addr:10.9.0.1"));
 	config_remove(config, RESOURCE_WORKLOAD, STR("addr:10.9.0.1"));
 	run(1000);

@@ -56,7 +56,7 @@ struct addr mark_source(const struct addr *to)
 
 /* --- resources --- */
 
-static void apply(struct proxy *p, struct feed *f)
+static void apply(struct spine_process *p, struct feed *f)
 {
 	struct err err = {0};
 	f->from.origin = RESOURCE_FILE; /* held though nobody asked, and may be on loopback */
@@ -71,9 +71,9 @@ static void feed_out(struct spine *w, enum protocol protocol)
 	Weft__V1__EndpointPort port = WEFT__V1__ENDPOINT_PORT__INIT, *ports[] = {&port};
 	char service[] = "shop/orders", identity[] = SPINE_IDENTITY, workload[] = "shop/orders-1";
 	feed_mesh(&f, "1", PKI_TD);
-	apply(&w->out, &f);
+	apply(&w->of_out, &f);
 	feed_service(&f, service, "1", "10.1.0.1", protocol);
-	apply(&w->out, &f);
+	apply(&w->of_out, &f);
 	m.service = service;
 	m.endpoints = v;
 	m.n_endpoints = 1;
@@ -87,10 +87,10 @@ static void feed_out(struct spine *w, enum protocol protocol)
 	port.port = w->in_addr.port;
 	feed_message(&f, RESOURCE_ENDPOINTS, service, "1", &m.base);
 	feed_alias(&f, "10.1.0.1");
-	apply(&w->out, &f);
+	apply(&w->of_out, &f);
 	feed_manifest(&f, service, "1", "10.1.0.1", "1", NULL);
-	apply(&w->out, &f);
-	config_commit(w->out.config);
+	apply(&w->of_out, &f);
+	config_commit(w->of_out.config);
 }
 
 static void feed_in(struct spine *w, enum protocol protocol)
@@ -100,7 +100,7 @@ static void feed_in(struct spine *w, enum protocol protocol)
 	Weft__V1__WorkloadPort port = WEFT__V1__WORKLOAD_PORT__INIT, *ports[] = {&port};
 	char ns[] = "shop", name[] = "orders-1", sa[] = "orders";
 	feed_mesh(&f, "1", PKI_TD);
-	apply(&w->in, &f);
+	apply(&w->of_in, &f);
 	s.name = name;
 	s.namespace_ = ns;
 	s.service_account = sa;
@@ -109,8 +109,8 @@ static void feed_in(struct spine *w, enum protocol protocol)
 	port.port = w->in_addr.port;
 	port.protocol = (Weft__V1__Protocol)protocol;
 	feed_message(&f, RESOURCE_SELF, "self", "1", &s.base);
-	apply(&w->in, &f);
-	config_commit(w->in.config);
+	apply(&w->of_in, &f);
+	config_commit(w->of_in.config);
 }
 
 /* --- the sidecars --- */
@@ -118,6 +118,7 @@ static void feed_in(struct spine *w, enum protocol protocol)
 static void accept_out(void *ctx, int fd)
 {
 	struct spine *w = ctx;
+	w->out.n_sessions++;
 	session_accept(&w->out, OUTBOUND, fd);
 }
 
@@ -130,25 +131,29 @@ static void accept_in(void *ctx, int fd)
 		w->on_origin(w, fd);
 	else if (w->on_hop)
 		w->on_hop(w, fd);
-	else
+	else {
+		w->in.n_sessions++;
 		session_accept(&w->in, INBOUND, fd);
+	}
 }
 
-static void make(struct spine *w, struct proxy *p, const char *sa)
+static void make(struct spine *w, struct proxy *p, struct spine_process *of, const char *sa)
 {
 	struct err err = {0};
 	struct credential *c = pki_credential(&w->pki, "shop", sa, false);
 	p->loop = w->loop;
-	p->mark = mark_new(NULL);
+	p->mark = of->mark = mark_new(NULL);
 	p->identity = identity_new();
 	ck_assert_msg(identity_set(p->identity, c, &err), "%s", err.text);
 	credential_unref(&c);
-	p->config = config_new(w->loop);
+	of->config = config_new(w->loop);
+	of->circuits = circuits_new();
+	p->view = view_new(w->loop, of->config, w->loop);
 	p->stats = stats_new();
 	p->verdicts = verdicts_new();
 	p->peers = verdicts_new();
 	p->handshakes = handshakes_new(p->loop);
-	p->balancer = balancer_new(p->loop, balance_ops_find(""), p->stats);
+	p->balancer = balancer_new(p->loop, balance_ops_find(""), p->stats, of->circuits);
 	p->limits = http_limits_default;
 	p->own_limits = http_limits_default;
 	p->hop_limits = pool_limits(0);
@@ -157,18 +162,20 @@ static void make(struct spine *w, struct proxy *p, const char *sa)
 	p->pool = pool_new(&pool);
 }
 
-static void unmake(struct proxy *p)
+static void unmake(struct proxy *p, struct spine_process *of)
 {
 	session_abort_all(p);
 	pool_free(&p->pool);
 	balancer_free(&p->balancer);
-	config_free(&p->config);
+	view_free(&p->view);
+	config_free(&of->config);
+	circuits_free(&of->circuits);
 	identity_free(&p->identity);
 	stats_free(&p->stats);
 	verdicts_free(&p->verdicts);
 	verdicts_free(&p->peers);
 	handshakes_free(&p->handshakes);
-	mark_free(&p->mark);
+	mark_free(&of->mark);
 }
 
 static struct listener *listen_on(struct spine *w, void (*on_accept)(void *, int), struct addr *ret)
@@ -198,8 +205,8 @@ void spine_init(struct spine *w, enum protocol protocol)
 	w->loop = loop_new(&err);
 	ck_assert_ptr_nonnull(w->loop);
 	timer_init(&w->tick, w->loop, on_tick);
-	make(w, &w->out, "web");
-	make(w, &w->in, "orders");
+	make(w, &w->out, &w->of_out, "web");
+	make(w, &w->in, &w->of_in, "orders");
 	w->to_out = listen_on(w, accept_out, &w->out_addr);
 	w->to_in = listen_on(w, accept_in, &w->in_addr);
 	feed_out(w, protocol);
@@ -210,8 +217,8 @@ void spine_done(struct spine *w)
 {
 	listener_free(&w->to_out);
 	listener_free(&w->to_in);
-	unmake(&w->out);
-	unmake(&w->in);
+	unmake(&w->out, &w->of_out);
+	unmake(&w->in, &w->of_in);
 	timer_stop(&w->tick);
 	loop_free(&w->loop);
 	pki_done(&w->pki);

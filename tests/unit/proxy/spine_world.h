@@ -16,7 +16,12 @@
 struct spine {
 	struct loop *loop;
 	struct pki pki;
-	struct proxy out, in; /* sidecar of the client, of the origin */
+	struct proxy out, in;  /* sidecar of the client, of the origin */
+	struct spine_process { /* what the threads of each would share */
+		struct config *config;
+		struct circuits *circuits;
+		struct mark *mark;
+	} of_out, of_in;
 	struct listener *to_out, *to_in;
 	struct addr out_addr, in_addr; /* where each listens; the origin's address is in_addr, too */
 	/* A connection of the inbound sidecar to its application. */

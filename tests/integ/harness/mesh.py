@@ -163,7 +163,8 @@ class _Base:
         return program(name, self.build)
 
     def env(self):
-        return {"ASAN_OPTIONS": "abort_on_error=1:detect_leaks=0", "UBSAN_OPTIONS": "print_stacktrace=1"}
+        return {"ASAN_OPTIONS": "abort_on_error=1:detect_leaks=0", "UBSAN_OPTIONS": "print_stacktrace=1",
+                "TSAN_OPTIONS": "second_deadlock_stack=1"}
 
     def capture_args(self):
         return ["--pin-dir", self.pin_dir, "--cgroup", self.id, "--run-dir", str(self.run_dir), "--state-dir", str(self.state_dir)]
@@ -185,7 +186,7 @@ class _Base:
                 logs.append((w.name, w.log()))
         self.detach()
         for name, log in logs:
-            found = re.search(r"(ERROR: AddressSanitizer|runtime error:|MUST\(|ERROR: LeakSanitizer)[^\0]*", log)
+            found = re.search(r"(ERROR: AddressSanitizer|WARNING: ThreadSanitizer|runtime error:|MUST\(|ERROR: LeakSanitizer)[^\0]*", log)
             assert not found, f"{name}: {found.group(0)[:4000]}"
 
     def __enter__(self):
@@ -339,6 +340,6 @@ class Mesh(_Base):
         if self.weftd is not None:
             alive, code = self.weftd.alive(), self.weftd.stop()
             log = self.weftd.output()
-            found = re.search(r"(ERROR: AddressSanitizer|ERROR: LeakSanitizer|runtime error:|MUST\()[^\0]*", log)
+            found = re.search(r"(ERROR: AddressSanitizer|ERROR: LeakSanitizer|WARNING: ThreadSanitizer|runtime error:|MUST\()[^\0]*", log)
             assert not found, f"weftd: {found.group(0)[:4000]}"
             assert not alive or code == 0, f"weftd ended with {code}:\n{log[-4000:]}"

@@ -23,7 +23,7 @@ BEGIN {
     n = split("policy/policy balance/balance balance/live balance/circuit retry pool identity config config_build view catalog stats resource resource_check", mid, " ")
     for (i = 1; i <= n; i++) rank["proxy/" mid[i]] = 2
     n = split("proxy ready tunnel file keep subscribe link link_issue", up, " ");     for (i = 1; i <= n; i++) rank["proxy/" up[i]] = 3
-    n = split("session request", spine, " ");                                   for (i = 1; i <= n; i++) rank["proxy/" spine[i]] = 4
+    n = split("session session_impl session_detect session_shed request request_impl request_retry request_hedge request_shed", spine, " ");                                   for (i = 1; i <= n; i++) rank["proxy/" spine[i]] = 4
     n = split("crew admin worker supervisor args main_proxy", top, " ");             for (i = 1; i <= n; i++) rank["proxy/" top[i]] = 5
 }
 function stem(f) { sub(/(\.tbl)?\.[ch]$/, "", f); return f }

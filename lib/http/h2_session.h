@@ -19,7 +19,7 @@
 #define H2_STREAM_MARK     (64u << 10) /* bytes queued for one stream */
 #define H2_STREAM_MARK_LOW (16u << 10) /* the same while the connection holds more than H2_QUEUE_MARK in all */
 #define H2_QUEUE_MARK      (512u << 10)
-#define H2_HEADS_A_TURN    16 /* requests begun in one turn of the loop, where the limits say nothing else */
+#define H2_HEADS_A_TURN    4 /* requests begun in one turn of the loop, where the limits say nothing else */
 #define H2_PING_MS         20000
 #define H2_PREFACE_MS      5000
 #define H2_INFORMATIONAL   32 /* 1xx answers of one exchange */

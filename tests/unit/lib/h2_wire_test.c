@@ -505,7 +505,7 @@ START_TEST(requests_that_come_at_once_begin_a_few_a_turn_and_all_are_served)
 		raw_headers(2 * i + 1, END_STREAM | END_HEADERS, good_head);
 	raw_until(&w, answered_179, NULL);
 	ck_assert_uint_eq(w.streams_seen, 90);
-	ck_assert_uint_eq(w.most_a_turn, lim.heads_a_turn ? lim.heads_a_turn : 16);
+	ck_assert_uint_eq(w.most_a_turn, lim.heads_a_turn ? lim.heads_a_turn : 4);
 	world_done(&w);
 }
 END_TEST

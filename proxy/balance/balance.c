@@ -181,20 +181,21 @@ void balancer_hedge_after(struct balancer *b, uint64_t ms)
 	b->patience_us = ms * 1000;
 }
 
-/* Those that were tried come last, those that are ejected after them: a set of one has nothing else to offer. */
+/* Who was not tried by this request comes first, an ejected one too: that one may be well again, while the one that was tried has failed just
+ * now. A set of one has nothing else to offer. */
 static long choose(struct balancer *b, struct group *g, const struct addr *tried, size_t n_tried)
 {
-	struct avoid avoid = {.tried = tried, .n_tried = n_tried, .panic = (g->set->len - g->n_out) * 2 < g->set->len};
-	long i = b->ops->pick(b, g, &avoid);
-	if (i < 0 && n_tried > 0) {
-		avoid.n_tried = 0;
-		i = b->ops->pick(b, g, &avoid);
-	}
-	if (i < 0) {
-		avoid.panic = true;
-		i = b->ops->pick(b, g, &avoid);
-	}
-	return i;
+	bool panic = (g->set->len - g->n_out) * 2 < g->set->len;
+	const struct avoid steps[] = {
+	    {.tried = tried, .n_tried = n_tried, .panic = panic},
+	    {.tried = tried, .n_tried = n_tried, .panic = true},
+	    {.panic = panic},
+	    {.panic = true},
+	};
+	long at = -1;
+	for (size_t i = n_tried > 0 ? 0 : 2; i < ARRAY_LEN(steps) && at < 0; i++)
+		at = b->ops->pick(b, g, &steps[i]);
+	return at;
 }
 
 const struct endpoint *balance_pick(struct balancer *b, const struct permit *permit, const char *service,

@@ -563,6 +563,21 @@ START_TEST(the_back_off_doubles_to_250_ms_with_full_jitter)
 }
 END_TEST
 
+START_TEST(a_further_try_goes_to_an_ejected_endpoint_rather_than_to_the_one_that_has_just_failed)
+{
+	struct endpoint_set *set = set_of(2, NULL);
+	fail_at(set, 0, EJECT_AFTER);
+	ck_assert_int_eq(number("10.0.0.1:8080", "ejected"), 1);
+	for (unsigned k = 0; k < 50; k++) {
+		struct attempt a = {0};
+		ck_assert_uint_eq(once(set), 1);
+		ck_assert_uint_eq(pick_beside(set, &set->v[1].addr, 1, &a), 0);
+		balance_end(b, &a, OUTCOME_NEUTRAL, REASON_NONE);
+	}
+	endpoint_set_unref(&set);
+}
+END_TEST
+
 static unsigned told;
 
 static void on_silent(struct attempt *a)
@@ -632,6 +647,7 @@ Suite *balance_suite(void)
 	tcase_add_test(with, an_endpoint_that_has_not_answered_its_first_request_gets_no_second_one);
 	tcase_add_test(with, the_estimate_follows_a_peak_at_once_and_forgets_it_in_time);
 	tcase_add_test(with, a_further_try_goes_elsewhere_and_to_the_same_only_if_there_is_no_other);
+	tcase_add_test(with, a_further_try_goes_to_an_ejected_endpoint_rather_than_to_the_one_that_has_just_failed);
 	tcase_add_test(with, five_failures_in_a_row_eject_and_a_good_answer_between_them_does_not);
 	tcase_add_test(with, at_most_half_of_a_set_is_ejected_and_never_the_last_one);
 	tcase_add_test(with, when_less_than_half_is_left_ejections_do_not_count);

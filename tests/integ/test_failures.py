@@ -378,7 +378,7 @@ def test_a_kept_connection_that_its_server_closes_costs_no_get_and_repeats_no_po
 
 @pytest.mark.parametrize("how", ["killed", "holed"])
 def test_a_tcp_connection_goes_to_another_endpoint_while_it_has_not_said_anything(mesh, net, how):
-    t = Three(mesh, net, GREETER, ports={80: (8080, "tcp")})
+    t = Three(mesh, net, GREETER, ports={80: (8080, "tcp")}, web_env=IN_TURN)
     code = r"""
 import socket, sys
 for i in range(60):

@@ -21,6 +21,11 @@ static const struct mark {
 
 #define OWN_DESCRIPTORS 16u
 
+/* Kept beneath the limit: closing a few hundred connections at once, a page of metrics, an answer that refuses take memory themselves, and
+ * more comes between two looks. At the least limit the marks lie a sixteenth lower. */
+#define RESERVE_MAX     ((size_t)512 << 10)
+#define RESERVE_PART    16
+
 static atomic_size_t descriptors = SIZE_MAX; /* that connections may use */
 static atomic_size_t limit, used, chunks_then, admitted;
 static atomic_uint level; /* enum pressure, as of the last measurement */
@@ -56,10 +61,17 @@ static size_t percent(size_t of, unsigned n)
 	return of / 100 * n;
 }
 
+/* What the marks are percents of. */
+static size_t usable(void)
+{
+	size_t all = get(&limit);
+	return all - MIN(all / RESERVE_PART, RESERVE_MAX);
+}
+
 /* The highest mark that `n` bytes reach, and not less than the one that holds until it is left. */
 static enum pressure judge(size_t n, enum pressure held)
 {
-	size_t max = get(&limit);
+	size_t max = usable();
 	enum pressure p = PRESSURE_COUNT - 1;
 	if (max == 0)
 		return PRESSURE_NONE;
@@ -108,7 +120,7 @@ bool pressure_near(size_t n)
 
 size_t pressure_excess(void)
 {
-	size_t until = percent(get(&limit), marks[PRESSURE_SHED].leave), n = get(&used);
+	size_t until = percent(usable(), marks[PRESSURE_SHED].leave), n = get(&used);
 	return pressure_level() != PRESSURE_NONE && n > until ? n - until : 0;
 }
 

@@ -19,7 +19,7 @@ enum pressure {
 };
 const char *pressure_name(enum pressure p); /* "none", "shed", ... */
 
-/* 0: none. Before the first measurement. */
+/* 0: none. Before the first measurement. The marks are percents of it less a reserve: a sixteenth, at most 512 KiB, which what is done at a mark takes. */
 void pressure_set_limit(size_t bytes);
 size_t pressure_limit(void);
 /* The process was seen to use so many bytes. True when that changes the level; *ret_from is the one before (may be NULL). */

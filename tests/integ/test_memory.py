@@ -23,7 +23,9 @@ from test_idle_memory import Answers
 pytestmark = pytest.mark.plain("memory is a claim about the plain build")
 HTTP, H2, TCP = 8080, 8081, 9000
 LIMIT = 12 << 20
-NONE, SHED, CLOSE, REFUSE = range(4)
+USABLE = LIMIT - (512 << 10)  # what the marks are percents of
+NAMES = ("none", "shed", "close", "refuse")
+NONE, SHED, CLOSE, REFUSE = range(len(NAMES))
 GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 BIG = 8 << 20
@@ -195,12 +197,12 @@ def test_readers_that_stand_still_are_reset_and_nobody_else_is(mesh, how, n):
 
 
 def climb(mesh, to, held):
-    """Idle connections, fewer at a time towards the mark, until the level is reached."""
+    """Idle connections, fewer at a time towards the mark, until the level has been measured: the gauge may be ahead for a moment, by what buffers took."""
     end = time.monotonic() + 60
-    while level(mesh.web) < to:
+    while NAMES.index([("", "none"), *changes(mesh.web)][-1][1]) < to:
         used = mesh.web.metric("weft_memory_used_bytes")
         assert time.monotonic() < end, f"{len(held)} connections, {used} bytes"
-        missing_bytes = LIMIT * {SHED: 0.85, CLOSE: 0.95, REFUSE: 0.98}[to] - used
+        missing_bytes = USABLE * {SHED: 0.85, CLOSE: 0.95, REFUSE: 0.98}[to] - used
         for _ in range(max(2, min(80, int(missing_bytes / 24000 * 0.7)))):
             with contextlib.suppress(OSError):
                 c = mesh.web.host.connect(mesh.vip, TCP, timeout=10)

@@ -6,8 +6,9 @@
 
 #include <check.h>
 
-#define LIMIT  ((size_t)100 << 20)
-#define PCT(n) (LIMIT / 100 * (n))
+#define LIMIT   ((size_t)100 << 20)
+#define RESERVE ((size_t)512 << 10)
+#define PCT(n)  ((LIMIT - RESERVE) / 100 * (n)) /* what the marks are of */
 
 static void teardown(void)
 {
@@ -49,6 +50,19 @@ START_TEST(each_mark_is_entered_at_its_figure_and_left_beneath_another)
 }
 END_TEST
 
+START_TEST(a_small_limit_keeps_a_sixteenth_of_it)
+{
+	const size_t small = (size_t)1 << 20, usable = small - small / 16;
+	pressure_set_limit(small);
+	pressure_measured(usable / 100 * 98, NULL);
+	ck_assert_int_eq(pressure_level(), PRESSURE_REFUSE);
+	pressure_measured(usable / 100 * 70, NULL);
+	ck_assert_int_eq(pressure_level(), PRESSURE_NONE);
+	pressure_measured(usable / 100 * 85 - 1, NULL);
+	ck_assert_int_eq(pressure_level(), PRESSURE_NONE);
+}
+END_TEST
+
 START_TEST(what_was_admitted_counts_until_it_is_measured)
 {
 	pressure_set_limit(LIMIT);
@@ -69,7 +83,7 @@ START_TEST(excess_is_what_lies_above_the_point_where_shedding_stops)
 	ck_assert_uint_eq(pressure_excess(), 0);
 	pressure_measured(PCT(90), NULL);
 	ck_assert_uint_eq(pressure_excess(), PCT(10));
-	ck_assert_uint_eq(pressure_share(25, SIZE_MAX), PCT(25));
+	ck_assert_uint_eq(pressure_share(25, SIZE_MAX), LIMIT / 100 * 25);
 	ck_assert_uint_eq(pressure_share(25, 1000), 1000);
 }
 END_TEST
@@ -111,6 +125,7 @@ Suite *pressure_suite(void)
 	tcase_add_checked_fixture(c, NULL, teardown);
 	tcase_add_test(c, without_a_limit_there_is_no_pressure);
 	tcase_add_test(c, each_mark_is_entered_at_its_figure_and_left_beneath_another);
+	tcase_add_test(c, a_small_limit_keeps_a_sixteenth_of_it);
 	tcase_add_test(c, what_was_admitted_counts_until_it_is_measured);
 	tcase_add_test(c, excess_is_what_lies_above_the_point_where_shedding_stops);
 	tcase_add_test(c, a_burst_of_buffers_counts_at_once_and_trips_once);

@@ -21,23 +21,13 @@ static json_t *proxy_row(json_t *by_name, json_t *proxies, const char *key)
 	return row;
 }
 
-static json_t *addresses_json(const struct registry_workload *w)
-{
-	json_t *list = json_array();
-	char text[IP_TEXT_MAX];
-	for (size_t i = 0; i < ARRAY_LEN(w->addresses); i++)
-		if (w->addresses[i].ip.len)
-			json_array_append_new(list, json_string(ip_text(&w->addresses[i].ip, text)));
-	return list;
-}
-
 static void add_workload(const struct daemon *d, json_t *row, const struct registry_workload *w)
 {
 	uint64_t now = loop_now_ms(d->loop);
 	json_object_set_new(row, "registered", json_true());
 	json_object_set_new(row, "identity", json_string(w->identity));
 	json_object_set_new(row, "version", json_string(w->version));
-	json_object_set_new(row, "addresses", addresses_json(w));
+	json_object_set_new(row, "addresses", registry_addresses_json(w));
 	json_object_set_new(row, "linked", json_boolean(!list_empty(&w->links)));
 	json_object_set_new(row, "lease_ms", json_integer(w->until_ms > now ? (json_int_t)(w->until_ms - now) : 0));
 }

@@ -154,7 +154,7 @@ static json_t *ports_json(const struct registry_port *ports, size_t n)
 	return list;
 }
 
-static json_t *addresses_json(const struct registry_workload *w)
+json_t *registry_addresses_json(const struct registry_workload *w)
 {
 	json_t *list = json_array();
 	char text[IP_TEXT_MAX];
@@ -173,7 +173,7 @@ static bool workload_save(struct registry *r, struct registry_workload *w, struc
 {
 	struct store_instance i = {.labels = w->labels,
 				   .ports = ports_json(w->ports, w->n_ports),
-				   .addresses = addresses_json(w),
+				   .addresses = registry_addresses_json(w),
 				   .lease_ms = lease_wall_ms(r, w)};
 	snprintf(i.ns, sizeof(i.ns), "%s", w->ns);
 	snprintf(i.name, sizeof(i.name), "%s", w->instance);

@@ -115,6 +115,8 @@ size_t registry_count(const struct registry *r);
 size_t registry_guarded(const struct registry *r); /* kept by the guard now */
 const struct registry_workload *registry_find(const struct registry *r, const char *ns, const char *instance);
 bool registry_alive(const struct registry *r, const struct registry_workload *w); /* its lease lives */
+/* The addresses that it has, as an array of strings: the caller's. */
+json_t *registry_addresses_json(const struct registry_workload *w);
 /* Every workload, in no order. */
 const struct registry_workload *registry_next(const struct registry *r, const struct registry_workload *w);
 

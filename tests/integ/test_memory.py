@@ -258,8 +258,9 @@ def test_each_mark_does_what_the_page_says_and_is_left_again(mesh):
 
 def test_a_reader_that_stops_for_long_keeps_its_connection_and_bothers_nobody(mesh):
     """Of HTTP and opaque each: buffers stay as they are, then everything arrives."""
-    with Origin(mesh.orders.host, HTTP, big_and_small, keep=False), Origin(mesh.orders.host, TCP, never_ending, keep=False), \
-            Client(mesh) as good, contextlib.ExitStack() as stack:
+    patient = STALL_S + 30
+    with Origin(mesh.orders.host, HTTP, big_and_small, keep=False, timeout=patient), \
+            Origin(mesh.orders.host, TCP, never_ending, keep=False, timeout=patient), Client(mesh) as good, contextlib.ExitStack() as stack:
         a, b = stack.enter_context(dial(mesh)), stack.enter_context(dial(mesh, TCP))
         a.send(GET)
         b.send(b"x")

@@ -167,10 +167,11 @@ class Peer:
 
 
 class Origin:
-    """A listener in a host; `behave(peer)` serves each connection. `seen`: the Peers, in the order of accept()."""
+    """A listener in a host; `behave(peer)` serves each connection and gives up when it can neither read nor write for `timeout` seconds.
+    `seen`: the Peers, in the order of accept()."""
 
-    def __init__(self, host, port, behave, keep=True):
-        self.behave, self.seen, self.errors, self.keep = behave, [], [], keep
+    def __init__(self, host, port, behave, keep=True, timeout=15.0):
+        self.behave, self.seen, self.errors, self.keep, self.timeout = behave, [], [], keep, timeout
         with host.inside():
             self.sock = socket.create_server(("::", port), family=socket.AF_INET6, dualstack_ipv6=True, backlog=512)
         self.threads = [threading.Thread(target=self._accept, daemon=True)]
@@ -182,7 +183,7 @@ class Origin:
                 s, self.last_client = self.sock.accept()
             except OSError:
                 return
-            p = Peer(s, keep=self.keep)
+            p = Peer(s, self.timeout, keep=self.keep)
             self.seen.append(p)
             t = threading.Thread(target=self._serve, args=(p,), daemon=True)
             self.threads.append(t)

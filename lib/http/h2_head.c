@@ -267,7 +267,8 @@ static void request_end(struct h2_head *h, bool end_stream)
 	if ((connect && m->has_length) ||
 	    (plain && m->authority.len > 0 && !http1_authority(m->authority, true, &same)))
 		bad(h, REASON_BAD_REQUEST);
-	if (str_is(m->method, "TRACE") && (!end_stream || m->content_length > 0))
+	/* a length of 0 may be followed by an empty DATA frame; by more nghttp2 does not let it be */
+	if (str_is(m->method, "TRACE") && (m->has_length ? m->content_length > 0 : !end_stream))
 		bad(h, REASON_BAD_REQUEST);
 }
 

@@ -166,7 +166,9 @@ static bool take_key(struct open *o, const yaml_event_t *ev, struct err *err)
 		return bad(ev, err, "a field's name must be text");
 	const char *key = (const char *)ev->data.scalar.value;
 	size_t len = ev->data.scalar.length;
-	if (len == 0 || memchr(key, 0, len))
+	/* "" is a name, as it is in JSON; nothing at all before the colon is none */
+	bool none = len == 0 && ev->data.scalar.style == YAML_PLAIN_SCALAR_STYLE;
+	if (none || memchr(key, 0, len))
 		return bad(ev, err, "a field without a name");
 	if (json_object_getn(o->node, key, len)) {
 		char text[160];

@@ -8,7 +8,7 @@
 
 #define STORE_WORLD_TD "weft.test"
 
-/* A new copy of a store that was made once, in memory (/dev/shm), with that CA and nothing else in it. */
+/* The one store, in memory (/dev/shm), with that CA and nothing else in it. Closing it empties it again; one at a time. */
 struct store *store_world_open(void);
 void store_world_close(struct store **s);
 const struct ca_material *store_world_ca(void);

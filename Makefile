@@ -171,6 +171,8 @@ fuzz-replay: ## every fuzz target over its seeds, with the sanitizers but withou
 
 # What is found comes to build/fuzz/X; clang's warnings are not gcc's, so none is an error here.
 fuzz: ## fuzz with clang's libFuzzer (Debian: libclang-rt-dev): FUZZ=name (default: all, one after the other), FUZZ_TIME=30 seconds each
+	$(Q)echo 'int LLVMFuzzerTestOneInput(const char *p, unsigned long n) { return 0; }' | $(CLANG) -x c -fsanitize=fuzzer,address - -o /dev/null 2>/dev/null || \
+	    { echo "make fuzz: $(CLANG) has no libFuzzer to link; install Debian's libclang-rt-dev, or say CLANG=another-clang" >&2; exit 1; }
 	$(Q)$(MAKE) --no-print-directory CC=$(CLANG) SAN=fuzz WERROR= $(foreach f,$(or $(FUZZ),$(fuzzers)),build/fuzz/bin/fuzzer-$f)
 	$(Q)for f in $(or $(FUZZ),$(fuzzers)); do mkdir -p build/fuzz/$$f; \
 	    dict=; test ! -f tests/fuzz/$$f.dict || dict=-dict=tests/fuzz/$$f.dict; \

@@ -32,11 +32,28 @@ struct call {
 	struct err *err;
 };
 
-/* Applies the batch as who asks and answers with what became of each. bodies: with each changed object before and after. */
-bool api_batch(struct call *c, struct store_item *items, size_t n, const char *what, bool dry_run, bool bodies);
 /* There is nothing to say yet: the answer is put off while the call may wait. */
 void api_later(struct call *c);
 
+/* api_object.c */
+bool api_apply(struct call *c);
+bool api_remove_many(struct call *c);
+bool api_remove_one(struct call *c);
+bool api_list(struct call *c);
+bool api_get(struct call *c);
+/* Applies the batch as who asks and answers with what became of each. bodies: with each changed object before and after. */
+bool api_batch(struct call *c, struct store_item *items, size_t n, const char *what, bool dry_run, bool bodies);
+/* api_status.c */
+bool api_version(struct call *c);
+bool api_status(struct call *c);
+/* api_workload.c */
+bool api_workloads(struct call *c);
+bool api_workload_remove(struct call *c);
+/* api_token.c */
+bool api_tokens(struct call *c);
+bool api_token_create(struct call *c);
+bool api_token_remove(struct call *c);
+bool api_bearer_create(struct call *c);
 /* api_history.c */
 bool api_revisions(struct call *c);
 bool api_revision(struct call *c);

@@ -74,17 +74,17 @@ TTL = {"type": "integer", "minimum": 1, "maximum": 365 * 24 * 3600}
 
 # function: ([names of {}], body or None, answer)
 CALLS = {
-    "version": ([], None, obj({"version": STR, "nowMs": MS})),
-    "status": ([], None, obj({"version": STR, "revision": UINT, "trustDomain": STR, "objects": {"type": "object", "additionalProperties": UINT}},
+    "api_version": ([], None, obj({"version": STR, "nowMs": MS})),
+    "api_status": ([], None, obj({"version": STR, "revision": UINT, "trustDomain": STR, "objects": {"type": "object", "additionalProperties": UINT}},
                              {"proxies": array({"type": "object"}), "resources": array({"type": "object"}), "workloads": {"type": "object"},
                               "conditions": array({"type": "object"})},
                              closed=False)),
-    "apply": ([], obj({"objects": array(ref("Object"), 10000)}, BATCH_BODY), ref("Batch")),
-    "remove_many": ([], obj({"objects": array(ref("Named"), 10000)}, BATCH_BODY), ref("Batch")),
-    "list": (["kind"], None, obj({"apiVersion": STR, "kind": {"const": "List"}, "metadata": obj({"resourceVersion": STR}),
+    "api_apply": ([], obj({"objects": array(ref("Object"), 10000)}, BATCH_BODY), ref("Batch")),
+    "api_remove_many": ([], obj({"objects": array(ref("Named"), 10000)}, BATCH_BODY), ref("Batch")),
+    "api_list": (["kind"], None, obj({"apiVersion": STR, "kind": {"const": "List"}, "metadata": obj({"resourceVersion": STR}),
                                   "items": array(ref("Object"))})),
-    "get": (["kind", "namespace", "name"], None, ref("Object")),
-    "remove_one": (["kind", "namespace", "name"], None, ref("Batch")),
+    "api_get": (["kind", "namespace", "name"], None, ref("Object")),
+    "api_remove_one": (["kind", "namespace", "name"], None, ref("Batch")),
     "api_describe": (["kind", "namespace", "name"], None, obj({
         "object": ref("Object"), "revision": UINT, "createdMs": MS, "changedMs": MS, "endpoints": array(ref("Endpoint")),
         "resources": array(obj({"type": STR, "name": STR, "version": STR, "holders": array(ref("Holder"))}))})),
@@ -97,13 +97,13 @@ CALLS = {
     "api_revisions": ([], None, obj({"items": array(ref("Revision"))})),
     "api_revision": (["revision"], None, obj({**SCHEMAS["Revision"]["properties"], "objects": array(ref("Result")), "bodiesLeftOut": BOOL})),
     "api_rollback": ([], obj({"revision": UINT}, {"kind": STR, "namespace": STR, "name": STR, "dryRun": BOOL, "bodies": BOOL}), ref("Batch")),
-    "workloads": ([], None, obj({"items": array(ref("Workload"))})),
-    "workload_remove": (["namespace", "name"], None, obj({})),
-    "tokens": ([], None, obj({"items": array(ref("Token"))})),
-    "token_create": ([], obj({"serviceAccount": LABEL}, {"namespace": LABEL, "labels": STRINGS, "ttlSeconds": TTL, "server": STR}),
+    "api_workloads": ([], None, obj({"items": array(ref("Workload"))})),
+    "api_workload_remove": (["namespace", "name"], None, obj({})),
+    "api_tokens": ([], None, obj({"items": array(ref("Token"))})),
+    "api_token_create": ([], obj({"serviceAccount": LABEL}, {"namespace": LABEL, "labels": STRINGS, "ttlSeconds": TTL, "server": STR}),
                      obj({"id": STR, "token": STR, "notAfter": SECONDS})),
-    "token_remove": (["id"], None, obj({})),
-    "bearer_create": ([], obj({"name": LABEL}, {"ttlSeconds": TTL}), obj({"token": STR, "notAfter": SECONDS})),
+    "api_token_remove": (["id"], None, obj({})),
+    "api_bearer_create": ([], obj({"name": LABEL}, {"ttlSeconds": TTL}), obj({"token": STR, "notAfter": SECONDS})),
 }
 
 QUERIES = {

@@ -101,4 +101,30 @@ struct push {
 	size_t scratch_len, scratch_cap;
 };
 
+/* push.c */
+void push_session_dirty(struct push_session *s);
+void push_sub_dirty(struct sub *sub);
+void push_session_end(struct push_session *s, enum grpc_status status, const char *text);
+
+/* push_held.c */
+struct held *push_held_get(struct track *t, struct entry *e); /* made when the session does not hold it yet */
+void push_held_free(struct held *h);
+void push_held_set_refused(struct held *h, char *reason); /* takes reason over; NULL: not refused */
+void push_held_applied(struct held *h);
+const char *push_wire_name(const struct entry *e);
+void push_sub_free(struct sub *sub);
+void push_track_resolve(struct track *t);
+
+/* push_flight.c */
+bool push_session_pending(const struct push_session *s);
+bool push_track_send(struct track *t); /* false: the session has ended and may be gone */
+void push_flight_free(struct push_session *s, struct flight *f);
+void push_take_answer(struct push_session *s, struct track *t,
+		      const push_request_pb *req); /* t NULL: a type not known */
+void push_answer_unknown_type(struct push_session *s, const push_request_pb *req);
+char *push_clean_text(struct str text, size_t max); /* at most max bytes of it, for mem_free() */
+
+/* push_subscribe.c */
+void push_take_names(struct push_session *s, struct track *t, const push_request_pb *req);
+
 #endif

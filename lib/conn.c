@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* conn.c: the life of a connection: connect, handshake, read, write, fail, close.
+/* conn.c: the life of a connection: handshake, read, write. How it is opened is in conn_dial.c, how it ends in conn_end.c, TLS records in
+ * conn_tls.c.
  *
  * All that moves bytes happens in three places: on_io() (the descriptor is ready), on_work() (the end of a turn: starts,
  * flushes, kicks, gives idle memory back) and on_more() (the next turn: bytes that wait inside OpenSSL, of which the
  * descriptor does not tell). Each callback may close the connection; the struct stays until the turn is over, so what
- * runs after a callback asks alive() first. TLS records are in conn_tls.c. */
+ * runs after a callback asks conn_alive() first. */
 #include "lib/conn_impl.h"
 
 #include "lib/chunk.h"
@@ -12,8 +13,6 @@
 
 #include <errno.h>
 #include <sys/uio.h>
-#include <sys/un.h>
-#include <unistd.h>
 
 #define RX_MARK         (32u << 10)
 #define TX_MARK         (64u << 10)
@@ -21,18 +20,13 @@
 #define READ_MIN        1024         /* a chunk with less room than this is left as it is */
 #define IOV_MAX_PIECES  16
 #define DIAL_TIMEOUT_MS 10000
-#define LINGER_MS       2000
-#define LINGER_DISCARD  (64u << 10)
 
 /* Idle connections are many: this is counted in docs (1,000 idle ones: 0.5 MB of these). */
 _Static_assert(sizeof(struct conn) <= 512, "struct conn stays within 512 bytes");
 
-static bool may_read(const struct conn *c);
-static void read_some(struct conn *c);
 static void flush(struct conn *c);
-static void destroy(struct conn *c, bool reset);
 
-static void set_state(struct conn *c, enum conn_state to)
+void conn_set_state(struct conn *c, enum conn_state to)
 {
 	static const uint8_t from[] = {
 	    [CONN_CONNECTING] = 0,
@@ -47,11 +41,6 @@ static void set_state(struct conn *c, enum conn_state to)
 	c->state = to;
 }
 
-static bool alive(const struct conn *c)
-{
-	return c->state != CONN_CLOSED;
-}
-
 const char *conn_peer_text(const struct conn *c, char out[static ADDR_TEXT_MAX])
 {
 	if (c->peer.ip.len == 0)
@@ -59,113 +48,9 @@ const char *conn_peer_text(const struct conn *c, char out[static ADDR_TEXT_MAX])
 	return addr_text(&c->peer, out);
 }
 
-/* --- ends --- */
-
-/* The last thing that the user hears. */
-static void fail(struct conn *c, const struct err *err)
-{
-	set_state(c, CONN_FAILED);
-	timer_stop(&c->timer);
-	task_cancel(&c->work);
-	task_cancel(&c->more);
-	if (c->fd >= 0)
-		io_stop(&c->io);
-	if (c->ev && c->ev->on_fail)
-		c->ev->on_fail(c->ctx, err);
-}
-
-static void fail_errno(struct conn *c, int why, const char *what)
-{
-	char peer[ADDR_TEXT_MAX];
-	struct err err;
-
-	errno = why;
-	err_errno(&err, "%s %s", what, conn_peer_text(c, peer));
-	if (why == ECONNRESET || why == EPIPE)
-		err.code = ERR_CLOSED;
-	if (why == ETIMEDOUT)
-		err.code = ERR_TIMEOUT;
-	fail(c, &err);
-}
-
-static void fail_tls(struct conn *c, const char *what)
-{
-	struct err err;
-
-	if (c->rx_errno) {
-		fail_errno(c, c->rx_errno, what);
-		return;
-	}
-	conn_tls_error(c, what, &err);
-	fail(c, &err);
-}
-
-/* Writing failed. What the peer sent before it went (an early answer, an alert that says why) is read first. */
-static void fail_write(struct conn *c, int why)
-{
-	c->tx_errno = why;
-	buf_done(&c->tx);
-	if (c->state == CONN_LINGERING) {
-		destroy(c, false);
-		return;
-	}
-	if (may_read(c))
-		read_some(c);
-	if (alive(c) && c->state != CONN_FAILED)
-		fail_errno(c, why, "connection with");
-}
-
-static void free_conn(void *p)
-{
-	struct conn *c = p;
-
-	c->magic = 0;
-	mem_free(c);
-}
-
-static void destroy(struct conn *c, bool reset)
-{
-	MUST(alive(c));
-	set_state(c, CONN_CLOSED);
-	timer_stop(&c->timer);
-	task_cancel(&c->work);
-	task_cancel(&c->more);
-	if (c->fd >= 0) {
-		io_stop(&c->io);
-		if (reset)
-			sock_reset_close(c->fd);
-		else
-			close(c->fd);
-		c->fd = -1;
-	}
-	SSL_free(c->ssl);
-	c->ssl = NULL;
-	buf_done(&c->rx);
-	buf_done(&c->tx);
-	buf_done(&c->pre);
-	FREE(&c->failure);
-	loop_defer_free(c->loop, c, free_conn);
-}
-
-/* Reads what the peer sent and drops it. True once the peer has ended. */
-static bool discard(struct conn *c)
-{
-	uint8_t scratch[8192];
-
-	for (size_t got = 0; got < LINGER_DISCARD;) {
-		ssize_t n = recv(c->fd, scratch, sizeof(scratch), MSG_DONTWAIT);
-		if (n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR))
-			return true;
-		if (n < 0)
-			return false;
-		got += (size_t)n;
-	}
-	return false;
-}
-
 /* --- what is watched --- */
 
-static bool may_read(const struct conn *c)
+bool conn_may_read(const struct conn *c)
 {
 	return c->state == CONN_OPEN && !c->rx_eof && !c->paused && !buf_full(&c->rx);
 }
@@ -184,7 +69,7 @@ static void update_watch(struct conn *c)
 		break;
 	case CONN_OPEN: {
 		bool was = c->reading;
-		c->reading = read = may_read(c);
+		c->reading = read = conn_may_read(c);
 		if (read && !was && c->ssl && conn_tls_has_bytes(c))
 			loop_next_turn(c->loop, &c->more);
 		read = read || c->write_wants_read;
@@ -207,7 +92,7 @@ static void update_watch(struct conn *c)
 static void opened(struct conn *c)
 {
 	timer_stop(&c->timer);
-	set_state(c, CONN_OPEN);
+	conn_set_state(c, CONN_OPEN);
 	loop_at_turn_end(c->loop, &c->work); /* what was written meanwhile, and the watch */
 	if (c->ev && c->ev->on_open)
 		c->ev->on_open(c->ctx);
@@ -230,9 +115,9 @@ static void handshake(struct conn *c)
 		break;
 	}
 	if (c->tx_errno)
-		fail_errno(c, c->tx_errno, "TLS handshake with");
+		conn_fail_errno(c, c->tx_errno, "TLS handshake with");
 	else
-		fail_tls(c, "TLS handshake with");
+		conn_fail_tls(c, "TLS handshake with");
 }
 
 static void connected(struct conn *c)
@@ -243,7 +128,7 @@ static void connected(struct conn *c)
 	if (getsockopt(c->fd, SOL_SOCKET, SO_ERROR, &why, &len) != 0)
 		why = errno;
 	if (why != 0) {
-		fail_errno(c, why, "cannot connect to");
+		conn_fail_errno(c, why, "cannot connect to");
 		return;
 	}
 	sock_local(c->fd, &c->local);
@@ -251,7 +136,7 @@ static void connected(struct conn *c)
 		opened(c);
 		return;
 	}
-	set_state(c, CONN_HANDSHAKE);
+	conn_set_state(c, CONN_HANDSHAKE);
 	handshake(c);
 }
 
@@ -263,14 +148,14 @@ static void on_timer(struct timer *t)
 
 	MUST_BE(c, CONN_MAGIC);
 	if (c->state == CONN_LINGERING) {
-		destroy(c, c->tx.len > 0); /* unsent bytes: the peer must not take it for a whole answer */
+		conn_destroy(c, c->tx.len > 0); /* unsent bytes: the peer must not take it for a whole answer */
 		return;
 	}
 	err_set(&err, ERR_TIMEOUT,
 		c->state == CONN_CONNECTING ? "connecting to %s took longer than %u ms"
 					    : "the TLS handshake with %s took longer than %u ms",
 		conn_peer_text(c, peer), c->timeout_ms);
-	fail(c, &err);
+	conn_fail(c, &err);
 }
 
 /* --- reading --- */
@@ -304,9 +189,9 @@ static enum conn_step fill_plain(struct conn *c)
 }
 
 /* Reads and tells the user, until the descriptor is dry, the budget of the turn is spent, or rx is full or paused. */
-static void read_some(struct conn *c)
+void conn_read_some(struct conn *c)
 {
-	bool dying = c->tx_errno; /* fail_write() goes on when we are done */
+	bool dying = c->tx_errno; /* conn_fail_write() goes on when we are done */
 	enum conn_step step;
 
 	c->budget = TURN_BUDGET;
@@ -318,16 +203,16 @@ static void read_some(struct conn *c)
 		c->rx_eof = step == CONN_STEP_END && !dying;
 		if ((c->rx.len > before || c->rx_eof) && c->ev && c->ev->on_rx)
 			c->ev->on_rx(c->ctx);
-	} while (step == CONN_STEP_FULL && may_read(c));
+	} while (step == CONN_STEP_FULL && conn_may_read(c));
 	if (c->state != CONN_OPEN || dying)
 		return;
 	if (step == CONN_STEP_FAIL) {
 		if (c->tx_errno)
-			fail_errno(c, c->tx_errno, "connection with");
+			conn_fail_errno(c, c->tx_errno, "connection with");
 		else if (c->ssl)
-			fail_tls(c, "TLS with");
+			conn_fail_tls(c, "TLS with");
 		else
-			fail_errno(c, c->rx_errno, "connection with");
+			conn_fail_errno(c, c->rx_errno, "connection with");
 		return;
 	}
 	loop_at_turn_end(c->loop, &c->work);
@@ -363,7 +248,7 @@ static void end(struct conn *c)
 
 	c->tx_blocked = step == CONN_STEP_AGAIN;
 	if (step == CONN_STEP_FAIL && c->tx_errno) {
-		fail_write(c, c->tx_errno);
+		conn_fail_write(c, c->tx_errno);
 		return;
 	}
 	if (step == CONN_STEP_AGAIN)
@@ -371,8 +256,8 @@ static void end(struct conn *c)
 	shutdown(c->fd, SHUT_WR);
 	c->tx_ended = true;
 	c->tx_room_due = true; /* the user hears that all has left */
-	if (c->state == CONN_LINGERING && (c->rx_eof || discard(c)))
-		destroy(c, false);
+	if (c->state == CONN_LINGERING && (c->rx_eof || conn_discard(c)))
+		conn_destroy(c, false);
 }
 
 static void flush(struct conn *c)
@@ -387,16 +272,16 @@ static void flush(struct conn *c)
 	c->tx_blocked = step == CONN_STEP_AGAIN && !c->write_wants_read;
 	if (step == CONN_STEP_FAIL) {
 		if (c->tx_errno)
-			fail_write(c, c->tx_errno);
+			conn_fail_write(c, c->tx_errno);
 		else if (c->state == CONN_LINGERING)
-			destroy(c, true);
+			conn_destroy(c, true);
 		else
-			fail_tls(c, "TLS with");
+			conn_fail_tls(c, "TLS with");
 		return;
 	}
 	if (step == CONN_STEP_DONE && c->end_tx)
 		end(c);
-	if (alive(c) && c->tx_room_due && c->tx.len < c->tx.mark / 2) {
+	if (conn_alive(c) && c->tx_room_due && c->tx.len < c->tx.mark / 2) {
 		c->tx_room_due = false;
 		if (c->state == CONN_OPEN && c->ev && c->ev->on_tx_room)
 			c->ev->on_tx_room(c->ctx);
@@ -410,8 +295,9 @@ static void on_io_open(struct conn *c, bool readable, bool writable)
 	if ((writable && c->tx_blocked) || (readable && c->write_wants_read))
 		flush(c);
 	/* Short of memory: the bytes stay in the kernel until the next turn, which sees the descriptor readable again. */
-	if (c->state == CONN_OPEN && (readable || (writable && c->tls_wants_write)) && may_read(c) && !chunk_tripped())
-		read_some(c);
+	if (c->state == CONN_OPEN && (readable || (writable && c->tls_wants_write)) && conn_may_read(c) &&
+	    !chunk_tripped())
+		conn_read_some(c);
 	update_watch(c);
 }
 
@@ -433,8 +319,8 @@ static void on_io(struct io *io, bool readable, bool writable)
 	case CONN_LINGERING:
 		if (!c->tx_ended)
 			flush(c);
-		else if (discard(c))
-			destroy(c, false);
+		else if (conn_discard(c))
+			conn_destroy(c, false);
 		update_watch(c);
 		break;
 	case CONN_FAILED:
@@ -449,7 +335,7 @@ static void on_work(struct task *t)
 
 	MUST_BE(c, CONN_MAGIC);
 	if (c->failure) {
-		fail(c, c->failure);
+		conn_fail(c, c->failure);
 		return;
 	}
 	if (c->state == CONN_CONNECTING && c->connected_at_once)
@@ -477,19 +363,19 @@ static void on_more(struct task *t)
 
 	MUST_BE(c, CONN_MAGIC);
 	if (c->state == CONN_LINGERING) { /* the loop is going away, and the user went before */
-		destroy(c, true);
+		conn_destroy(c, true);
 		return;
 	}
 	if (chunk_tripped())
 		loop_next_turn(c->loop, &c->more);
-	else if (may_read(c))
-		read_some(c);
+	else if (conn_may_read(c))
+		conn_read_some(c);
 	update_watch(c);
 }
 
 /* --- making --- */
 
-static struct conn *make(struct loop *loop, enum conn_state state, const struct conn_events *ev, void *ctx)
+struct conn *conn_make(struct loop *loop, enum conn_state state, const struct conn_events *ev, void *ctx)
 {
 	struct conn *c = NEW(struct conn);
 
@@ -509,7 +395,7 @@ static struct conn *make(struct loop *loop, enum conn_state state, const struct 
 	return c;
 }
 
-static void take_fd(struct conn *c, int fd)
+void conn_take_fd(struct conn *c, int fd)
 {
 	c->fd = fd;
 	io_init(&c->io, c->loop, fd, on_io);
@@ -517,9 +403,9 @@ static void take_fd(struct conn *c, int fd)
 
 struct conn *conn_new(struct loop *loop, int fd, const struct conn_events *ev, void *ctx)
 {
-	struct conn *c = make(loop, CONN_OPEN, ev, ctx);
+	struct conn *c = conn_make(loop, CONN_OPEN, ev, ctx);
 
-	take_fd(c, fd);
+	conn_take_fd(c, fd);
 	if (sock_peer(fd, &c->peer) && c->peer.ip.len != 0) {
 		sock_local(fd, &c->local);
 		sock_tune(fd);
@@ -527,84 +413,10 @@ struct conn *conn_new(struct loop *loop, int fd, const struct conn_events *ev, v
 	return c;
 }
 
-static socklen_t target(const struct conn_dial *d, struct sockaddr_storage *ret)
-{
-	struct sockaddr_un *un = (struct sockaddr_un *)ret;
-
-	if (!d->unix_path)
-		return addr_to_sockaddr(&d->to, ret);
-	*ret = (struct sockaddr_storage){.ss_family = AF_UNIX};
-	memcpy(un->sun_path, d->unix_path, MIN(strlen(d->unix_path), sizeof(un->sun_path) - 1));
-	return sizeof(*un);
-}
-
-static bool bind_source(int fd, const struct addr *from, struct err *err)
-{
-	char text[ADDR_TEXT_MAX];
-	struct sockaddr_storage sa;
-	int on = 1;
-
-	if (from->ip.len == 0)
-		return true;
-	socklen_t len = addr_to_sockaddr(from, &sa);
-	/* the port is chosen by connect(), by the whole four-tuple: else 28,232 connections a source would be the end */
-	if (from->port == 0)
-		setsockopt(fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, &on, sizeof(on));
-	if (bind(fd, (struct sockaddr *)&sa, len) != 0)
-		return err_errno(err, "cannot bind the source address %s", addr_text(from, text));
-	return true;
-}
-
-static bool dial(struct conn *c, const struct conn_dial *d, struct err *err)
-{
-	struct sockaddr_storage sa;
-	char peer[ADDR_TEXT_MAX];
-	const char *name = d->unix_path ? d->unix_path : addr_text(&d->to, peer);
-
-	if (d->unix_path && strlen(d->unix_path) >= sizeof(((struct sockaddr_un *)0)->sun_path))
-		return err_set(err, ERR_INVALID, "%s: too long for the path of a unix socket", name);
-	if (!d->unix_path && d->to.ip.len == 0)
-		return err_set(err, ERR_INVALID, "cannot connect: no address is given");
-	socklen_t len = target(d, &sa);
-	int fd = socket(sa.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-	if (fd < 0) {
-		err_errno(err, "cannot make a socket to connect to %s", name);
-		if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM)
-			err->code = ERR_LIMIT;
-		return false;
-	}
-	take_fd(c, fd);
-	if (d->prepare && !d->prepare(d->prepare_arg, fd, err))
-		return false;
-	if (!d->unix_path) {
-		sock_tune(fd);
-		if (!bind_source(fd, &d->from, err))
-			return false;
-	}
-	if (connect(fd, (struct sockaddr *)&sa, len) == 0)
-		c->connected_at_once = true;
-	else if (errno != EINPROGRESS)
-		return err_errno(err, "cannot connect to %s", name);
-	return !d->tls || conn_tls_client(c, d, err);
-}
-
-static void start_timer(struct conn *c, uint64_t ms)
+void conn_start_timer(struct conn *c, uint64_t ms)
 {
 	c->timeout_ms = (uint32_t)MIN(ms ? ms : DIAL_TIMEOUT_MS, UINT32_MAX);
 	timer_start(&c->timer, c->timeout_ms);
-}
-
-struct conn *conn_open(struct loop *loop, const struct conn_dial *d, const struct conn_events *ev, void *ctx)
-{
-	struct conn *c = make(loop, CONN_CONNECTING, ev, ctx);
-	struct err err = {0};
-
-	if (!d->unix_path)
-		c->peer = d->to;
-	start_timer(c, d->timeout_ms);
-	if (!dial(c, d, &err))
-		c->failure = mem_dup(&err, sizeof(err));
-	return c;
 }
 
 void conn_tls_accept(struct conn *c, SSL_CTX *ctx, void *tls_arg, uint64_t timeout_ms)
@@ -613,8 +425,8 @@ void conn_tls_accept(struct conn *c, SSL_CTX *ctx, void *tls_arg, uint64_t timeo
 
 	MUST_BE(c, CONN_MAGIC);
 	MUST(c->state == CONN_OPEN && !c->ssl);
-	set_state(c, CONN_HANDSHAKE);
-	start_timer(c, timeout_ms);
+	conn_set_state(c, CONN_HANDSHAKE);
+	conn_start_timer(c, timeout_ms);
 	buf_move(&c->pre, &c->rx, c->rx.len);
 	c->rx_bytes = 0;
 	c->handshake_due = true;
@@ -707,62 +519,6 @@ void conn_end_tx(struct conn *c)
 bool conn_tx_ended(const struct conn *c)
 {
 	return c->tx_ended;
-}
-
-static struct conn *take(struct conn **ret_c)
-{
-	struct conn *c = *ret_c;
-
-	*ret_c = NULL;
-	if (c) {
-		MUST_BE(c, CONN_MAGIC);
-		MUST(alive(c));
-	}
-	return c;
-}
-
-void conn_close_flushed(struct conn **ret_c)
-{
-	struct conn *c;
-
-	if (!*ret_c || (*ret_c)->state != CONN_OPEN) {
-		conn_close(ret_c);
-		return;
-	}
-	c = take(ret_c);
-	set_state(c, CONN_LINGERING);
-	c->ev = NULL;
-	c->end_tx = true;
-	buf_done(&c->rx);
-	timer_start(&c->timer, LINGER_MS);
-	task_cancel(&c->more);
-	loop_at_free(c->loop, &c->more);
-	loop_at_turn_end(c->loop, &c->work);
-}
-
-void conn_close(struct conn **ret_c)
-{
-	struct conn *c = take(ret_c);
-
-	if (!c)
-		return;
-	/* close_notify says "this was all": never when it was not */
-	if (c->ssl && c->state == CONN_OPEN && c->tx.len == 0 && !c->tx_errno)
-		conn_tls_end(c);
-	/* bytes left unread turn the close into a reset, which may overtake the alert that says why we refuse */
-	if (c->ssl && c->state == CONN_FAILED && c->fd >= 0) {
-		shutdown(c->fd, SHUT_WR);
-		discard(c);
-	}
-	destroy(c, false);
-}
-
-void conn_reset(struct conn **ret_c)
-{
-	struct conn *c = take(ret_c);
-
-	if (c)
-		destroy(c, true);
 }
 
 int conn_fd(const struct conn *c)

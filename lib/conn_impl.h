@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* conn_impl.h: what conn.c and conn_tls.c share. Nobody else includes it. */
+/* conn_impl.h: what conn.c, conn_dial.c, conn_end.c and conn_tls.c share. Nobody else includes it. */
 #ifndef WEFT_LIB_CONN_IMPL_H
 #define WEFT_LIB_CONN_IMPL_H
 
@@ -25,7 +25,7 @@ enum conn_step {
 	CONN_STEP_FAIL,  /* rx_errno, tx_errno or OpenSSL's error queue say why */
 };
 
-/* Freed by destroy() in conn.c, at the end of the turn. Pins its loop; owns fd, ssl and the buffers' chunks. */
+/* Freed by conn_destroy(), at the end of the turn. Pins its loop; owns fd, ssl and the buffers' chunks. */
 struct conn {
 	uint32_t magic;
 	uint8_t state; /* enum conn_state */
@@ -67,6 +67,27 @@ struct conn {
 };
 
 const char *conn_peer_text(const struct conn *c, char out[static ADDR_TEXT_MAX]);
+
+static inline bool conn_alive(const struct conn *c)
+{
+	return c->state != CONN_CLOSED;
+}
+
+/* conn.c */
+void conn_set_state(struct conn *c, enum conn_state to);
+struct conn *conn_make(struct loop *loop, enum conn_state state, const struct conn_events *ev, void *ctx);
+void conn_take_fd(struct conn *c, int fd);
+void conn_start_timer(struct conn *c, uint64_t ms); /* for connecting and the handshake; 0: the default */
+bool conn_may_read(const struct conn *c);
+void conn_read_some(struct conn *c);
+
+/* conn_end.c: fail: the last thing that the user hears, destroy: freed at the end of the turn. */
+void conn_fail(struct conn *c, const struct err *err);
+void conn_fail_errno(struct conn *c, int why, const char *what); /* "WHAT peer: why" */
+void conn_fail_tls(struct conn *c, const char *what);            /* why is in rx_errno or OpenSSL's error queue */
+void conn_fail_write(struct conn *c, int why);
+void conn_destroy(struct conn *c, bool reset);
+bool conn_discard(struct conn *c); /* reads what the peer sent and drops it: true once the peer has ended */
 
 /* conn_tls.c: the steps over an SSL. */
 bool conn_tls_client(struct conn *c, const struct conn_dial *d, struct err *err);

@@ -20,7 +20,7 @@ static const char *const proxy_names[] = {"weft_setsockopt", "weft_getsockopt", 
 /* libbpf explains failures on its log only; its last lines are kept for the error. */
 static char last_words[300];
 
-static int keep_words(enum libbpf_print_level level, const char *fmt, va_list ap)
+__attribute__((format(printf, 2, 0))) static int keep_words(enum libbpf_print_level level, const char *fmt, va_list ap)
 {
 	if (level == LIBBPF_WARN) {
 		char line[300];

@@ -209,7 +209,8 @@ START_TEST(posts_of_two_threads_all_run_on_the_loop)
 {
 	pthread_t threads[2], join;
 
-	ran = accepted = 0;
+	ran = 0;
+	accepted = 0;
 	pthread_create(&threads[0], NULL, poster, NULL);
 	pthread_create(&threads[1], NULL, poster, NULL);
 	pthread_create(&join, NULL, joiner, threads);

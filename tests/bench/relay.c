@@ -3,7 +3,8 @@
  *   relay one client|server ...   one mTLS connection for each plain one
  *   relay mux client|server ...   all plain connections over one mTLS connection, written once a loop turn
  * Arguments: MODE SIDE LISTEN-PORT TARGET-IP TARGET-PORT CERT KEY ROOTS. client: plain in, mTLS out; server: the other way.
- * epoll(7) and OpenSSL directly. Not bounded against hostile peers: it relays only what the bench sends. */
+ * epoll(7) and OpenSSL directly. A side that is behind with writing stops the other's reading; else it is not bounded against hostile peers: it
+ * relays only what the bench sends. */
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -21,6 +22,8 @@
 
 #define CHUNK     16384
 #define STREAMS   4096
+#define FULL      (16 * CHUNK) /* bytes to be written at which what they come from is not read any more */
+#define TURN      16           /* reads of one descriptor in one loop turn */
 #define FRAME_LEN 8
 
 enum frame { DATA, OPEN, CLOSE };
@@ -32,7 +35,8 @@ struct end {
 	uint32_t id;       /* mode mux: stream; UINT32_MAX: the TLS connection */
 	uint8_t *out;
 	size_t out_len, out_cap;
-	bool dead, dirty, listener;
+	uint32_t watched;
+	bool dead, dirty, listener, stalled; /* stalled: where its bytes go is full */
 	struct end *next_dead;
 };
 
@@ -42,6 +46,8 @@ static struct sockaddr_in target;
 static bool mux, client;
 static struct end *trunk;            /* mode mux */
 static struct end *streams[STREAMS]; /* mode mux */
+static bool
+    closing[STREAMS]; /* the client's side: CLOSE was sent, the server's has not come: not to be used again yet */
 static struct end *graveyard, *dirty[STREAMS * 2];
 static size_t n_dirty;
 
@@ -51,10 +57,13 @@ static void die(const char *what)
 	exit(1);
 }
 
-static void watch(struct end *e, int op)
+static void watch(struct end *e)
 {
-	struct epoll_event ev = {.events = EPOLLIN | (e->out_len > 0 ? EPOLLOUT : 0), .data.ptr = e};
-	epoll_ctl(ep, op, e->fd, &ev);
+	uint32_t want = (e->stalled ? 0 : EPOLLIN) | (e->out_len > 0 ? EPOLLOUT : 0);
+	struct epoll_event ev = {.events = want, .data.ptr = e};
+	if (want != e->watched)
+		epoll_ctl(ep, EPOLL_CTL_MOD, e->fd, &ev);
+	e->watched = want;
 }
 
 static struct end *end_new(int fd, SSL *ssl)
@@ -65,19 +74,10 @@ static struct end *end_new(int fd, SSL *ssl)
 	e->ssl = ssl;
 	fcntl(fd, F_SETFL, O_NONBLOCK);
 	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
-	watch(e, EPOLL_CTL_ADD);
+	e->watched = EPOLLIN;
+	struct epoll_event ev = {.events = e->watched, .data.ptr = e};
+	epoll_ctl(ep, EPOLL_CTL_ADD, fd, &ev);
 	return e;
-}
-
-static void bury(struct end *e)
-{
-	if (e == NULL || e->dead)
-		return;
-	e->dead = true;
-	e->next_dead = graveyard;
-	graveyard = e;
-	if (e->other != NULL)
-		bury(e->other);
 }
 
 static void sweep(void)
@@ -95,8 +95,29 @@ static void sweep(void)
 	}
 }
 
+static void stall(struct end *e, bool stalled)
+{
+	if (e->stalled == stalled || e->dead)
+		return;
+	e->stalled = stalled;
+	watch(e);
+}
+
+/* There is room in e again for what was not read on its account. */
+static void unstall(struct end *e)
+{
+	if (e->other != NULL)
+		stall(e->other, false);
+	if (mux && e != trunk && trunk != NULL)
+		stall(trunk, false);
+	for (size_t i = 0; e == trunk && i < STREAMS; i++)
+		if (streams[i] != NULL)
+			stall(streams[i], false);
+}
+
 static void flush(struct end *e)
 {
+	bool was_full = e->out_len >= FULL;
 	size_t done = 0;
 	while (done < e->out_len) {
 		size_t n = e->out_len - done < CHUNK ? e->out_len - done : CHUNK;
@@ -108,10 +129,24 @@ static void flush(struct end *e)
 		done += (size_t)w;
 	}
 	memmove(e->out, e->out + done, e->out_len - done);
-	bool blocked = e->out_len > 0;
 	e->out_len -= done;
-	if (blocked)
-		watch(e, EPOLL_CTL_MOD);
+	watch(e);
+	if (was_full && e->out_len < FULL)
+		unstall(e);
+}
+
+/* What was to be written to it still goes. */
+static void bury(struct end *e)
+{
+	if (e == NULL || e->dead)
+		return;
+	flush(e);
+	unstall(e);
+	e->dead = true;
+	e->next_dead = graveyard;
+	graveyard = e;
+	if (e->other != NULL)
+		bury(e->other);
 }
 
 static void push(struct end *e, const void *p, size_t n)
@@ -172,7 +207,7 @@ static void on_accept(struct end *l)
 		return;
 	if (mux && client) {
 		uint32_t id = 0;
-		while (id < STREAMS && streams[id] != NULL)
+		while (id < STREAMS && (streams[id] != NULL || closing[id]))
 			id++;
 		if (id == STREAMS) {
 			close(fd);
@@ -199,6 +234,37 @@ static void on_accept(struct end *l)
 	e->other->other = e;
 }
 
+/* One full stream stops all of them: nothing here counts for each by itself. */
+static void deliver(struct end *to, const uint8_t *p, size_t n)
+{
+	push(to, p, n);
+	if (to->out_len >= FULL)
+		stall(trunk, true);
+}
+
+/* Who hears of an end first answers it, if it is the server; the client gives ids and must know when one is free. */
+static void on_close(uint32_t id)
+{
+	bool live = streams[id] != NULL && !streams[id]->dead;
+	if (live && !client)
+		send_frame(id, CLOSE, NULL, 0);
+	if (live)
+		bury(streams[id]);
+	closing[id] = false;
+}
+
+static void on_frame(uint32_t id, uint8_t type, const uint8_t *p, size_t n)
+{
+	if (id >= STREAMS)
+		return;
+	if (type == OPEN)
+		open_stream(id);
+	else if (type == CLOSE)
+		on_close(id);
+	else if (streams[id] != NULL && !streams[id]->dead)
+		deliver(streams[id], p, n);
+}
+
 static void on_frames(struct end *t, const uint8_t *p, size_t n)
 {
 	static uint8_t in[CHUNK * 8];
@@ -212,12 +278,7 @@ static void on_frames(struct end *t, const uint8_t *p, size_t n)
 		uint32_t id = (uint32_t)h[0] << 24 | (uint32_t)h[1] << 16 | (uint32_t)h[2] << 8 | h[3];
 		if (have - at < FRAME_LEN + len)
 			break;
-		if (h[6] == OPEN)
-			open_stream(id);
-		else if (id < STREAMS && streams[id] != NULL && h[6] == DATA)
-			push(streams[id], h + FRAME_LEN, len);
-		else if (id < STREAMS && h[6] == CLOSE)
-			bury(streams[id]);
+		on_frame(id, h[6], h + FRAME_LEN, len);
 		at += FRAME_LEN + len;
 	}
 	memmove(in, in + at, have - at);
@@ -228,7 +289,12 @@ static void on_frames(struct end *t, const uint8_t *p, size_t n)
 static void on_bytes(struct end *e)
 {
 	uint8_t b[CHUNK];
-	for (;;) {
+	struct end *to = !mux ? e->other : e != trunk ? trunk : NULL;
+	for (int i = 0; i < TURN && !e->stalled; i++) {
+		if (to != NULL && to->out_len >= FULL) {
+			stall(e, true);
+			return;
+		}
 		ERR_clear_error();
 		ssize_t n = e->ssl != NULL ? SSL_read(e->ssl, b, sizeof(b)) : recv(e->fd, b, sizeof(b), 0);
 		if (n > 0 && mux && e == trunk)
@@ -240,8 +306,10 @@ static void on_bytes(struct end *e)
 		bool again = e->ssl != NULL ? n <= 0 && SSL_get_error(e->ssl, (int)n) == SSL_ERROR_WANT_READ
 					    : n < 0 && errno == EAGAIN;
 		if (n <= 0 && !again) {
-			if (mux && e != trunk)
+			if (mux && e != trunk) {
 				send_frame(e->id, CLOSE, NULL, 0);
+				closing[e->id] = client;
+			}
 			bury(e);
 		}
 		if (n <= 0 || (e->ssl == NULL && (size_t)n < sizeof(b)))
@@ -305,6 +373,8 @@ int main(int argc, char **argv)
 				continue;
 			if (e->listener)
 				on_accept(e);
+			else if (e->stalled && ev[i].events & (EPOLLHUP | EPOLLERR))
+				bury(e);
 			else if (ev[i].events & (EPOLLIN | EPOLLHUP | EPOLLERR))
 				on_bytes(e);
 			if (!e->dead && ev[i].events & EPOLLOUT)

@@ -2,16 +2,17 @@
 """The proxies beside Weft on the ladder: Debian's nginx, haproxy and nghttpx, each twice as a two-hop mTLS chain that does what two sidecars do:
 TLS 1.3, P-256, certificates verified on both sides and the server's name checked, keep-alive and pooling upstream, one worker, no access log.
 
-    start(net, name, proto, port, tmp, ca) -> pids, or None where the peer cannot speak the protocol
+    start(net, name, proto, port, tmp, ca, origin) -> pids, or None where the peer cannot speak the protocol
 
-The client's side listens in plaintext on 127.0.0.1:port of host `client`, the server's on port + 1 of host `server`; the origins are
-8080 (HTTP/1.1) and 8081 (HTTP/2) there."""
+The client's side listens in plaintext on 127.0.0.1:port of host `client`, the server's on port + 1 of host `server`, whose origin it goes to."""
 
 import pathlib
 
 from cryptography import x509
+from usage import on_core
 
 NAME = "relay.bench"
+OPAQUE = ("tcp", "bulk")
 
 NGINX = """
 worker_processes 1; daemon off; pid {dir}/pid; error_log stderr crit; {modules}
@@ -63,7 +64,7 @@ def _folder(tmp, name):
 
 def _nginx_body(proto, side, listen, nxt, c, d):
     tls_in = NGINX_TLS_IN.format(**c) if side == "server" else ""
-    if proto == "tcp":
+    if proto in OPAQUE:
         out = "" if side == "server" else "proxy_ssl on; " + NGINX_TLS_OUT.format(p="proxy", **c)
         return f"stream {{ server {{ listen {listen}{' ssl' if side == 'server' else ''}; {tls_in} proxy_pass {nxt}; {out} }} }}"
     p = "grpc" if proto == "grpc" else "proxy"
@@ -78,7 +79,7 @@ def nginx(proto, side, listen, nxt, tmp, c):
     if proto == "h2c":
         return None  # it speaks HTTP/1.1 to its upstreams
     d = _folder(tmp, f"nginx-{proto}-{side}")
-    modules = "load_module /usr/lib/nginx/modules/ngx_stream_module.so;" if proto == "tcp" else ""
+    modules = "load_module /usr/lib/nginx/modules/ngx_stream_module.so;" if proto in OPAQUE else ""
     (d / "conf").write_text(NGINX.format(dir=d, modules=modules, body=_nginx_body(proto, side, listen, nxt, c, d)))
     return ["nginx", "-c", str(d / "conf"), "-p", str(d)]
 
@@ -86,20 +87,20 @@ def nginx(proto, side, listen, nxt, tmp, c):
 def haproxy(proto, side, listen, nxt, tmp, c):
     d = _folder(tmp, f"haproxy-{proto}-{side}")
     h2 = proto in ("h2c", "grpc")
-    hop_alpn = "" if proto == "tcp" else " alpn h2"
+    hop_alpn = "" if proto in OPAQUE else " alpn h2"
     if side == "client":
         bind = listen + (" proto h2" if h2 else "")
         to = f"{nxt} ssl crt {c['both']} ca-file {c['roots']} verify required verifyhost {NAME} sni str({NAME}) ssl-min-ver TLSv1.3 no-tls-tickets{hop_alpn}"
     else:
         bind = f"{listen} ssl crt {c['both']} ca-file {c['roots']} verify required ssl-min-ver TLSv1.3 no-tls-tickets{hop_alpn}"
         to = nxt + (" proto h2" if h2 else "")
-    (d / "conf").write_text(HAPROXY.format(mode="tcp" if proto == "tcp" else "http", reuse="" if proto == "tcp" else "http-reuse always",
+    (d / "conf").write_text(HAPROXY.format(mode="tcp" if proto in OPAQUE else "http", reuse="" if proto in OPAQUE else "http-reuse always",
                                            listen=bind, next=to))
     return ["haproxy", "-f", str(d / "conf")]
 
 
 def nghttpx(proto, side, listen, nxt, tmp, c):
-    if proto == "tcp":
+    if proto in OPAQUE:
         return None
     host, port = listen.rsplit(":", 1)
     nhost, nport = nxt.rsplit(":", 1)
@@ -116,10 +117,9 @@ def nghttpx(proto, side, listen, nxt, tmp, c):
 PEERS = {"nginx": nginx, "haproxy": haproxy, "nghttpx": nghttpx}
 
 
-def start(net, name, proto, port, tmp, ca, on_core):
+def start(net, name, proto, port, tmp, ca, origin):
     a, b = net.hosts["client"], net.hosts["server"]
     certs = _certs(ca, tmp, f"{name}-{proto}")
-    origin = 8081 if proto in ("h2c", "grpc") else 8080
     server = PEERS[name](proto, "server", f"{b.ip4}:{port + 1}", f"127.0.0.1:{origin}", tmp, certs)
     client = PEERS[name](proto, "client", f"127.0.0.1:{port}", f"{b.ip4}:{port + 1}", tmp, certs)
     if server is None or client is None:

@@ -406,10 +406,8 @@ struct conn *conn_new(struct loop *loop, int fd, const struct conn_events *ev, v
 	struct conn *c = conn_make(loop, CONN_OPEN, ev, ctx);
 
 	conn_take_fd(c, fd);
-	if (sock_peer(fd, &c->peer) && c->peer.ip.len != 0) {
+	if (sock_peer(fd, &c->peer) && c->peer.ip.len != 0)
 		sock_local(fd, &c->local);
-		sock_tune(fd);
-	}
 	return c;
 }
 

@@ -39,7 +39,7 @@ struct conn_events {
 	void (*on_fail)(void *ctx, const struct err *err);
 };
 
-/* Takes the connected descriptor over (accepted or a socketpair end). Starts reading at the end of the turn. */
+/* Takes the connected descriptor over (accepted from a listener, which tuned it, or a socketpair end). Starts reading at the end of the turn. */
 struct conn *conn_new(struct loop *loop, int fd, const struct conn_events *ev, void *ctx);
 
 struct conn_dial {

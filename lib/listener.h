@@ -8,7 +8,7 @@
 
 struct listener;
 
-/* on_accept owns the descriptor that it is given (non-blocking, CLOEXEC; conn_new() tunes it). The listener
+/* on_accept owns the descriptor that it is given (non-blocking, CLOEXEC, tuned: sock.h). The listener
  * owns `fd` from here on. */
 struct listener *listener_new(struct loop *loop, int fd, void (*on_accept)(void *ctx, int fd), void *ctx);
 void listener_pause(struct listener *l, bool pause);

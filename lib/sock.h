@@ -49,7 +49,8 @@ int sock_listen_tcp(const struct addr *a, bool dual, int backlog, struct err *er
 /* A listening unix stream socket with mode 0600; a stale path is replaced, one in use is an error. -1 and err. */
 int sock_listen_unix(const char *path, struct err *err);
 /* What every TCP connection of ours has: no Nagle, and probes after 20 s of silence, so that a peer that vanished is found within
- * SOCK_DEAD_S. Nothing on a unix socket. TCP_USER_TIMEOUT is not set: it kills living slow readers. tcp(7) */
+ * SOCK_DEAD_S. Nothing on a unix socket. TCP_USER_TIMEOUT is not set: it kills living slow readers. What a tuned
+ * socket accepts has it too. tcp(7) */
 #define SOCK_DEAD_S 35
 void sock_tune(int fd);
 /* SO_LINGER 0 and close: the peer sees RST. */

@@ -131,6 +131,11 @@ static void on_accept(void *ctx, int fd)
 {
 	accepted++;
 	ck_assert(fcntl(fd, F_GETFL) & O_NONBLOCK && fcntl(fd, F_GETFD) & FD_CLOEXEC);
+	ck_assert_int_eq(option(fd, IPPROTO_TCP, TCP_NODELAY), 1); /* tuned, as the listener is */
+	ck_assert_int_eq(option(fd, SOL_SOCKET, SO_KEEPALIVE), 1);
+	ck_assert_int_eq(option(fd, IPPROTO_TCP, TCP_KEEPIDLE) +
+			     option(fd, IPPROTO_TCP, TCP_KEEPINTVL) * option(fd, IPPROTO_TCP, TCP_KEEPCNT),
+			 SOCK_DEAD_S);
 	close(last);
 	last = fd;
 	if (free_at_first)

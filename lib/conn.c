@@ -17,7 +17,6 @@
 #define RX_MARK         (32u << 10)
 #define TX_MARK         (64u << 10)
 #define TURN_BUDGET     (256u << 10) /* bytes read a connection and turn */
-#define READ_MIN        1024         /* a chunk with less room than this is left as it is */
 #define IOV_MAX_PIECES  16
 #define DIAL_TIMEOUT_MS 10000
 
@@ -167,7 +166,7 @@ static enum conn_step fill_plain(struct conn *c)
 
 		if (c->budget == 0)
 			return CONN_STEP_AGAIN; /* the descriptor stays readable */
-		uint8_t *p = buf_reserve(&c->rx, READ_MIN, &room);
+		uint8_t *p = buf_reserve(&c->rx, conn_read_min(c), &room);
 		room = MIN(room, c->budget);
 		ssize_t n = recv(c->fd, p, room, MSG_DONTWAIT);
 		buf_commit(&c->rx, n > 0 ? (size_t)n : 0);
@@ -193,6 +192,7 @@ void conn_read_some(struct conn *c)
 {
 	bool dying = c->tx_errno; /* conn_fail_write() goes on when we are done */
 	enum conn_step step;
+	uint64_t had = c->rx_bytes;
 
 	c->budget = TURN_BUDGET;
 	c->rx_drained = false;
@@ -204,6 +204,7 @@ void conn_read_some(struct conn *c)
 		if ((c->rx.len > before || c->rx_eof) && c->ev && c->ev->on_rx)
 			c->ev->on_rx(c->ctx);
 	} while (step == CONN_STEP_FULL && conn_may_read(c));
+	c->rx_bulk = c->rx_bytes - had >= CONN_BULK;
 	if (c->state != CONN_OPEN || dying)
 		return;
 	if (step == CONN_STEP_FAIL) {

@@ -7,16 +7,24 @@
 #include "lib/http/parse.h"
 #include "lib/mem.h"
 
-/* Never part of a message: the codec's own business, or meaningless on the other side of a hop. */
-static const struct str connection_fields[] = {
-    STR("connection"), STR("keep-alive"),     STR("proxy-connection"), STR("transfer-encoding"),
-    STR("upgrade"),    STR("http2-settings"), STR("content-length"),   STR("host"),
-};
-static bool one_of(struct str name, const struct str *table, size_t n)
+/* Never part of a message: the codec's own business, or meaningless on the other side of a hop. Asked of every field of every
+ * head: by length, so that most are compared with nothing. */
+static bool is_connection_field(struct str name)
 {
-	for (size_t i = 0; i < n; i++)
-		if (str_ieq(name, table[i]))
-			return true;
+	switch (name.len) {
+	case 4:
+		return str_ieq(name, STR("host"));
+	case 7:
+		return str_ieq(name, STR("upgrade"));
+	case 10:
+		return str_ieq(name, STR("connection")) || str_ieq(name, STR("keep-alive"));
+	case 14:
+		return str_ieq(name, STR("content-length")) || str_ieq(name, STR("http2-settings"));
+	case 16:
+		return str_ieq(name, STR("proxy-connection"));
+	case 17:
+		return str_ieq(name, STR("transfer-encoding"));
+	}
 	return false;
 }
 
@@ -168,7 +176,7 @@ static void message_field(struct h2_head *h, struct str name, struct str value)
 		return;
 	}
 	/* What nghttp2 lets through of these (http2-settings, host in a response) is dropped, never sent on. */
-	if (one_of(name, connection_fields, ARRAY_LEN(connection_fields)))
+	if (is_connection_field(name))
 		return;
 	if (request && str_is(name, "expect"))
 		expect_field(h, value);
@@ -385,7 +393,7 @@ void h2_nv_message(struct h2_nv *nv, const struct message *m)
 		nv_put(nv, STR("content-length"), str_from_u64(m->content_length, nv->number));
 	for (size_t i = 0; i < m->fields.len; i++) {
 		const struct field *f = &m->fields.v[i];
-		if (one_of(f->name, connection_fields, ARRAY_LEN(connection_fields)))
+		if (is_connection_field(f->name))
 			continue;
 		if (str_ieq(f->name, STR("te")) && !str_ieq(f->value, STR("trailers")))
 			continue;
@@ -397,7 +405,7 @@ void h2_nv_fields(struct h2_nv *nv, const struct fields *f)
 {
 	nv_begin(nv);
 	for (size_t i = 0; i < f->len; i++)
-		if (!one_of(f->v[i].name, connection_fields, ARRAY_LEN(connection_fields)))
+		if (!is_connection_field(f->v[i].name))
 			nv_put(nv, f->v[i].name, f->v[i].value);
 }
 

@@ -45,6 +45,7 @@ static void stream_begins(struct h2_session *s, int32_t id)
 		return;
 	}
 	MUST(st->base.ev != NULL && st->base.arena != NULL);
+	s->head_of = st;
 	h2_head_begin(&st->in, st->base.arena, true, false);
 }
 
@@ -53,22 +54,26 @@ static int on_begin_headers(nghttp2_session *ng, const nghttp2_frame *f, void *c
 	struct h2_session *s = ctx;
 	if (stopped(s))
 		return NGHTTP2_ERR_CALLBACK_FAILURE;
+	s->head_of = NULL;
 	if (f->headers.cat == NGHTTP2_HCAT_REQUEST) {
 		s->guard.streams++;
 		stream_begins(s, f->hd.stream_id);
 		return stopped(s) ? NGHTTP2_ERR_CALLBACK_FAILURE : 0;
 	}
 	struct h2_stream *st = stream_of(ng, f->hd.stream_id);
+	s->head_of = st;
 	if (st && h2_listening(st))
 		h2_head_begin(&st->in, st->base.arena, false, st->head_in);
 	return 0;
 }
 
+/* Blocks do not interleave (RFC 9113 4.3): the stream is looked up once a block, not once a field. */
 static int on_header(nghttp2_session *ng, const nghttp2_frame *f, const uint8_t *name, size_t name_len,
 		     const uint8_t *value, size_t value_len, uint8_t flags, void *ctx)
 {
 	struct h2_session *s = ctx;
-	struct h2_stream *st = stream_of(ng, f->hd.stream_id);
+	struct h2_stream *st = s->head_of;
+	MUST(!st || st->id == f->hd.stream_id);
 	if (st && h2_listening(st))
 		h2_head_field(&st->in, &s->lim, str_make(name, name_len), str_make(value, value_len));
 	return 0;
@@ -223,6 +228,8 @@ static int on_close(nghttp2_session *ng, int32_t id, uint32_t code, void *ctx)
 	struct h2_stream *st = stream_of(ng, id);
 	if (!st)
 		return 0;
+	if (s->head_of == st)
+		s->head_of = NULL;
 	st->open = false;
 	h2_kick(s);
 	if (st->in_ended && st->out_left && !st->peer_reset)

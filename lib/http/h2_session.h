@@ -72,6 +72,8 @@ struct h2_session {
 	struct h2_mem mem; /* of ng */
 	struct http_limits lim;
 	enum http_role role;
+	/* Whose fields nghttp2 reports; NULL: nobody's, or its stream has closed. */
+	struct h2_stream *head_of;
 	struct list streams, due, dead;
 	uint32_t n_streams; /* in .streams */
 	size_t queued;      /* bytes in all streams' out */

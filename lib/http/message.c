@@ -24,16 +24,30 @@ static bool fields_grow(struct fields *f, struct arena *a)
 	return true;
 }
 
+/* One piece of the arena for both, a NUL behind each. */
+static bool copy_field(struct arena *a, struct str *name, struct str *value)
+{
+	char *p = arena_alloc(a, name->len + value->len + 2);
+	if (!p)
+		return false;
+	char *v = p + name->len + 1;
+	if (name->len > 0)
+		memcpy(p, name->p, name->len);
+	p[name->len] = 0;
+	if (value->len > 0)
+		memcpy(v, value->p, value->len);
+	v[value->len] = 0;
+	*name = str_make(p, name->len);
+	*value = str_make(v, value->len);
+	return true;
+}
+
 bool fields_add(struct fields *f, struct arena *a, struct str name, struct str value, bool borrow)
 {
 	if (f->len == f->cap && !fields_grow(f, a))
 		return false;
-	if (!borrow) {
-		name = arena_str(a, name);
-		value = arena_str(a, value);
-		if (!name.p || !value.p)
-			return false;
-	}
+	if (!borrow && !copy_field(a, &name, &value))
+		return false;
 	f->v[f->len++] = (struct field){.name = name, .value = value};
 	return true;
 }

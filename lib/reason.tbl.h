@@ -56,6 +56,7 @@ REASON(REFUSED, "refused", 503, 14, 7, "the upstream refused the stream unproces
 REASON(TIMEOUT, "timeout", 504, 4, 8, "the request timed out")
 REASON(SILENT, "silent", 504, 4, 8, "the endpoint answered nothing for a while, another one was asked")
 REASON(OVERFLOW, "overflow", 503, 8, 7, "a limit of connections or pending requests is reached")
+REASON(QUEUE_TIMEOUT, "queue_timeout", 503, 14, 7, "no connection to the endpoint had room for the request in time")
 REASON(OVERLOAD, "overload", 503, 8, 7, "the proxy is short of memory or descriptors")
 REASON(SHED, "shed", 503, 8, 11, "the proxy is short of memory, and this held the most of it")
 /* ours */

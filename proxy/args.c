@@ -186,6 +186,11 @@ static bool set_stream_idle(struct args *a, const char *v, struct err *err)
 	return life(&a->options.stream_idle_ms, v, err);
 }
 
+static bool set_queue_timeout(struct args *a, const char *v, struct err *err)
+{
+	return life(&a->options.queue_timeout_ms, v, err);
+}
+
 static bool set_head_timeout(struct args *a, const char *v, struct err *err)
 {
 	return life(&a->options.head_timeout_ms, v, err);

@@ -15,6 +15,7 @@ OPTION("connection-age", 0, "WEFT_CONNECTION_AGE", "TIME", set_age, "connections
 OPTION("idle-upstream", 0, "WEFT_IDLE_UPSTREAM", "TIME", set_idle_upstream, "kept connections to applications and sidecars are closed after this time without a request (default: 1m)")
 OPTION("idle-downstream", 0, "WEFT_IDLE_DOWNSTREAM", "TIME", set_idle_downstream, "HTTP connections of clients are closed after this time without a request (default: 1h)")
 OPTION("stream-idle", 0, "WEFT_STREAM_IDLE", "TIME", set_stream_idle, "an exchange on which nothing moves is ended after this time (default: 5m)")
+OPTION("queue-timeout", 0, "WEFT_QUEUE_TIMEOUT", "TIME", set_queue_timeout, "a request waits so long for a connection that has room for it, then it is a 503 (default: 15s)")
 OPTION("head-timeout", 0, "WEFT_HEAD_TIMEOUT", "TIME", set_head_timeout, "the head of a request must be there this time after its first byte (default: 10s)")
 OPTION("memory-max", 0,   "WEFT_MEMORY_MAX", "SIZE",   set_memory,    "memory that the worker may use: 64M, 1G, or none (default: the cgroup's limit)")
 OPTION("threads",    0,   "WEFT_THREADS",    "N",      set_threads,   "worker threads, 1 to 64, or auto: the CPU quota of the cgroup, else the processors (default: 1)")

@@ -423,6 +423,7 @@ static void make_stations(struct thread *t, const struct crew_cfg *cfg)
 				.mark = p->mark,
 				.age_ms = cfg->options->connection_age_ms,
 				.idle_ms = cfg->options->idle_upstream_ms,
+				.wait_ms = cfg->options->queue_timeout_ms,
 				.stream_idle_ms = cfg->options->stream_idle_ms};
 	p->pool = pool_new(&pool);
 }

@@ -38,11 +38,12 @@ struct proxy_options {
 	    hedge_after_ms; /* silence of an endpoint before a safe request is sent to another one as well; 0: never */
 	uint64_t connection_age_ms; /* upstream connections are replaced after that, +- 10 %; 0: the default */
 	uint64_t idle_upstream_ms,
-	    idle_downstream_ms;   /* connections without a request are closed then; 0: the default */
-	uint64_t stream_idle_ms;  /* an exchange without progress; 0: the default */
-	uint64_t head_timeout_ms; /* first byte to complete head; 0: the default */
-	size_t memory_max;        /* bytes; SIZE_MAX: no limit; 0: what the cgroup says */
-	unsigned threads;         /* worker threads; 0: as many as there are processors for it (cpus.h) */
+	    idle_downstream_ms;    /* connections without a request are closed then; 0: the default */
+	uint64_t stream_idle_ms;   /* an exchange without progress; 0: the default */
+	uint64_t queue_timeout_ms; /* a request waits for a connection with room; 0: the default */
+	uint64_t head_timeout_ms;  /* first byte to complete head; 0: the default */
+	size_t memory_max;         /* bytes; SIZE_MAX: no limit; 0: what the cgroup says */
+	unsigned threads;          /* worker threads; 0: as many as there are processors for it (cpus.h) */
 	enum event_level log_level;
 };
 

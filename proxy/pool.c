@@ -18,7 +18,7 @@ struct pool {
 	struct map keys;
 	struct timer sweep; /* lets idle places go */
 	struct task refuse;
-	struct list refused; /* waiters that found a full queue */
+	struct list refused; /* waiters that found a full queue, or waited too long */
 	size_t conns;
 	bool draining;
 };
@@ -110,6 +110,7 @@ static bool enlist(struct pool_key *k, struct pool_waiter *w)
 	    (w->circuit != NULL && !circuit_take(&w->circuit->pending, CIRCUIT_PENDING_MAX)))
 		return false;
 	w->key = k;
+	w->until_ms = loop_now_ms(k->pool->cfg.loop) + k->pool->cfg.wait_ms;
 	list_push(&k->waiters, &w->node);
 	k->n_waiters++;
 	return true;
@@ -438,15 +439,34 @@ static struct pool_key *key_of(struct pool *p, const struct endpoint *ep, enum h
 	return k;
 }
 
-/* Those who found a place's queue full: answered at the end of the turn, never before pool_acquire has returned. */
+/* Those who found a place's queue full, or whose time in it is over: told at the end of the turn, never before pool_acquire has returned. */
 static void refuse(struct task *t)
 {
 	struct pool *p = CONTAINER_OF(t, struct pool, refuse);
 	static const struct err full = {.code = ERR_LIMIT, .text = "too many requests wait for this endpoint"};
+	static const struct err late = {.code = ERR_TIMEOUT,
+					.text = "no connection to this endpoint has had room in time"};
 	while (!list_empty(&p->refused)) {
 		struct pool_waiter *w = CONTAINER_OF(p->refused.next, struct pool_waiter, node);
 		list_remove(&w->node);
-		w->on_fail(w, REASON_OVERFLOW, &full);
+		w->on_fail(w, w->why, w->why == REASON_OVERFLOW ? &full : &late);
+	}
+}
+
+static void refuse_soon(struct pool *p, struct pool_waiter *w, enum reason why)
+{
+	w->why = why;
+	list_push(&p->refused, &w->node);
+	loop_at_turn_end(p->cfg.loop, &p->refuse);
+}
+
+/* The queue is one of time, too: the first has waited longest. */
+static void refuse_late(struct pool_key *k, uint64_t now_ms)
+{
+	struct pool_waiter *w;
+	while ((w = list_first(&k->waiters, struct pool_waiter, node)) != NULL && w->until_ms <= now_ms) {
+		delist(w);
+		refuse_soon(k->pool, w, REASON_QUEUE_TIMEOUT);
 	}
 }
 
@@ -463,8 +483,7 @@ void pool_acquire(struct pool *p, const struct permit *permit, const struct endp
 		serve_soon(k);
 		return;
 	}
-	list_push(&p->refused, &w->node);
-	loop_at_turn_end(p->cfg.loop, &p->refuse);
+	refuse_soon(p, w, REASON_OVERFLOW);
 }
 
 void pool_cancel(struct pool *p, struct pool_waiter *w)
@@ -519,13 +538,14 @@ size_t pool_shed(struct pool *p)
 	return n;
 }
 
-/* Once a second: connections idle for too long close, places without connections and waiters go. */
+/* Once a second: who has waited for too long is told, connections idle for too long close, places without connections and waiters go. */
 static void sweep(struct timer *t)
 {
 	struct pool *p = CONTAINER_OF(t, struct pool, sweep);
 	uint64_t now = loop_now_ms(p->cfg.loop);
 	map_for_each (n, &p->keys) {
 		struct pool_key *k = CONTAINER_OF(n, struct pool_key, node);
+		refuse_late(k, now);
 		close_idle(k, p->draining ? 0 : p->cfg.idle_ms);
 		if (k->n_conns == 0 && k->n_waiters == 0 && now - k->used_ms > p->cfg.idle_ms)
 			key_free(k);
@@ -549,6 +569,8 @@ struct pool *pool_new(const struct pool_cfg *cfg)
 	p->cfg = *cfg;
 	if (p->cfg.idle_ms == 0)
 		p->cfg.idle_ms = POOL_IDLE_MS;
+	if (p->cfg.wait_ms == 0)
+		p->cfg.wait_ms = POOL_WAIT_MS;
 	p->limits = pool_limits(p->cfg.idle_ms);
 	/* The sweep above lets idle connections go; the codec's own idle limit would race with a request that has just been given. */
 	p->limits.idle_timeout_ms = 0;

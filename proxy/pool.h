@@ -16,8 +16,10 @@
 
 #include <jansson.h>
 
-#define POOL_CONNS_MAX     1024  /* connections to one place */
-#define POOL_WAITING_MAX   1024  /* requests that wait for one place */
+#define POOL_CONNS_MAX   1024 /* connections to one place */
+#define POOL_WAITING_MAX 1024 /* requests that wait for one place */
+#define POOL_WAIT_MS \
+	15000 /* for a stream, whatever is done to get one; longer than a dial. Unless pool_cfg says otherwise */
 #define POOL_IDLE_MS       60000 /* unless pool_cfg says otherwise */
 #define POOL_CLOSES_MS     200   /* who closes a kept HTTP/1 connection so soon and unannounced ... */
 #define POOL_SINGLE_MS     60000 /* ... gets each request on a connection of its own, for so long or until it keeps one */
@@ -40,6 +42,7 @@ struct pool_cfg {
 	uint64_t age_ms;         /* of a connection, then another; 0: the default */
 	uint64_t idle_ms;        /* kept without a stream; 0: POOL_IDLE_MS */
 	uint64_t stream_idle_ms; /* an exchange without progress; 0: the default */
+	uint64_t wait_ms;        /* for a stream; 0: POOL_WAIT_MS */
 	struct loop *loop;
 	struct identity *identity;
 	const struct mark *mark;
@@ -60,6 +63,8 @@ struct pool_waiter {
 	void (*on_stream)(struct pool_waiter *w, struct http_stream *st);
 	/* No stream could be had: nothing of the request has left, so it counts as unprocessed. */
 	void (*on_fail)(struct pool_waiter *w, enum reason reason, const struct err *err);
+	enum reason why;      /* it failed, and is to be told */
+	uint64_t until_ms;    /* it waits */
 	bool fresh;           /* wants a connection that has served nobody yet */
 	bool reused;          /* ret, at on_stream: the connection had served others before */
 	struct pool_key *key; /* the pool's */

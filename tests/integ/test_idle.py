@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a connection may do without a request, and how long a head may take: with short times, given as options (--idle-upstream, --idle-downstream,
---stream-idle, --head-timeout; defaults 1 min, 1 h, 5 min, 10 s)."""
+"""What a connection may do without a request, how long a head may take, and how long a request waits for a connection: with short times, given as
+options (--idle-upstream, --idle-downstream, --stream-idle, --head-timeout, --queue-timeout; defaults 1 min, 1 h, 5 min, 10 s, 15 s)."""
 
 import contextlib
 import os
@@ -8,12 +8,13 @@ import time
 
 import pytest
 from conftest import missing
+from harness.h2peer import H2Origin, H2Peer
 from harness.http1 import Origin, Peer
 from harness.mesh import FileMesh
 from harness.netns import Net, wait_until
 
-PORT = 8080
-UPSTREAM, DOWNSTREAM, STREAM, HEAD = 0.4, 0.8, 2.0, 0.5
+PORT, PORT2 = 8080, 8081
+UPSTREAM, DOWNSTREAM, STREAM, HEAD, QUEUE = 0.4, 0.8, 2.0, 0.5, 1.0
 GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 WAYS = ["from the local application", "from outside the mesh"]
@@ -24,12 +25,12 @@ def mesh(tmp_path_factory):
     if os.geteuid() != 0:
         missing("network namespaces need root")
     env = {f"WEFT_{k}": f"{int(v * 1000)}ms" for k, v in (("IDLE_UPSTREAM", UPSTREAM), ("IDLE_DOWNSTREAM", DOWNSTREAM),
-                                                                 ("STREAM_IDLE", STREAM), ("HEAD_TIMEOUT", HEAD))}
+                                                                 ("STREAM_IDLE", STREAM), ("HEAD_TIMEOUT", HEAD), ("QUEUE_TIMEOUT", QUEUE))}
     with Net() as net, FileMesh(net, tmp_path_factory.mktemp("idle")) as m:
-        m.orders = m.workload(net.host("a"), "orders", ports=f"{PORT}/http", env=env)
+        m.orders = m.workload(net.host("a"), "orders", ports=f"{PORT}/http,{PORT2}/http2", env=env)
         m.web = m.workload(net.host("b"), "web", env=env)
         m.stranger = net.host("c")
-        m.vip = m.service("orders", {PORT: (PORT, "http")}, [m.orders])[0]
+        m.vip = m.service("orders", {PORT: (PORT, "http"), PORT2: (PORT2, "http2")}, [m.orders])[0]
         m.start()
         yield m
 
@@ -146,3 +147,24 @@ def test_a_head_that_keeps_coming_is_408_all_the_same(mesh, way):
             if m is None:
                 c.send(b"x")
         assert m.status == 408 and time.monotonic() - began >= HEAD - 0.1
+
+
+def test_who_waits_for_an_origin_that_takes_no_stream_is_told_in_time(mesh):
+    """SETTINGS_MAX_CONCURRENT_STREAMS of 0 is legal, and may change. Nothing was sent, so a POST is tried once more, too; whom it takes later is served."""
+    late = lambda: mesh.orders.metric("weft_requests_total", reason="queue_timeout")  # noqa: E731
+    with H2Origin(mesh.orders.host, PORT2, lambda c, sid: c.respond(sid, body=c.body[sid]), settings={3: 0}) as o, \
+            H2Peer(mesh.web.host.connect(mesh.vip, PORT2), timeout=15) as c:
+        before, began = late(), time.monotonic()
+        sids = [c.request("POST", body=b"x") for _ in range(20)]
+        assert [c.answer(s)[0] for s in sids] == [503] * 20
+        assert all("queue_timeout" in dict(c.heads[s])["x-weft-error"] for s in sids)
+        assert 20 <= late() - before <= 40 and QUEUE <= time.monotonic() - began < 12
+        assert not any(s.heads for s in o.seen), "no stream was opened"
+        (place,) = [p for p in mesh.orders.admin("/connections")["pool"] if p["address"].endswith(f":{PORT2}")]
+        assert place["waiting"] == 0
+        sid = c.request("POST", body=b"y")
+        wait_until(lambda: any(p["waiting"] == 1 for p in mesh.orders.admin("/connections")["pool"]), 5, "it waits")
+        for s in o.seen:
+            s.c.update_settings({3: 100})
+            s.flush()
+        assert c.answer(sid) == (200, b"y")

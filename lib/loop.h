@@ -14,6 +14,7 @@
 #include <ev.h>
 
 struct loop;
+struct turns;
 
 struct loop *loop_new(struct err *err);
 void loop_free(struct loop **loop);
@@ -64,6 +65,8 @@ static inline bool task_queued(const struct task *t)
 {
 	return !list_empty(&t->node);
 }
+
+struct turns *loop_turns(struct loop *loop); /* turns.h: who waits because it asks much */
 
 /* Frees `p` with `fn` after the callbacks of this turn have unwound. */
 void loop_defer_free(struct loop *loop, void *p, void (*fn)(void *));

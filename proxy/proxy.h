@@ -19,7 +19,7 @@
  * connections (docs/decisions/2026-11-23-resets.md). */
 #define OWN_RESETS_BURST 10000
 #define OWN_RESETS_RATE  1000
-#define OWN_HEADS_A_TURN 64 /* of them, requests begun in one turn of the loop */
+#define OWN_HEADS_A_TURN 64 /* of them, requests begun before others have a turn */
 
 /* What a thread tells the others, so that each need not find out for itself. */
 struct finding {

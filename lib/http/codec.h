@@ -82,7 +82,7 @@ struct http_limits {
 	uint64_t preface_ms;      /* HTTP/2: time for the peer's preface and SETTINGS; 0: 5 s */
 	uint32_t resets_burst;    /* HTTP/2: streams that a client may reset at once; 0: 200 */
 	uint32_t resets_rate;     /* and in each second; 0: 20. Streams that end in order give as many back */
-	uint32_t heads_a_turn;    /* HTTP/2: requests of one client begun in one turn of the loop; 0: 4 */
+	uint32_t heads_a_turn; /* HTTP/2: requests that one client begins before others have a turn (turns.h); 0: 4 */
 };
 extern const struct http_limits http_limits_default;
 

@@ -126,7 +126,7 @@ static void session_destroy(struct h2_session *s)
 	ssize_t n;
 	h2_time_stop(s);
 	task_cancel(&s->turn);
-	task_cancel(&s->more);
+	turns_leave(&s->taker);
 	/* GOAWAY, unless it has gone out already: the peer learns what was processed. */
 	if (!s->finished) {
 		nghttp2_session_terminate_session(s->ng, NGHTTP2_NO_ERROR);
@@ -234,7 +234,7 @@ static void finish(struct h2_session *s)
 	s->finished = true;
 	h2_time_stop(s);
 	task_cancel(&s->turn);
-	task_cancel(&s->more);
+	turns_leave(&s->taker);
 	conn_rx_pause(s->conn, true);
 	conn_flush(s->conn);
 	enum reason lost = why != REASON_NONE       ? why
@@ -382,20 +382,18 @@ static void recv_failed(struct h2_session *s, int rc)
 			nghttp2_strerror(rc));
 }
 
-static uint32_t heads_a_turn(const struct h2_session *s)
+/* What this connection may begin: whoever sends two hundred at once lets others go first between them, and who gives up most of what it
+ * begins lets them go first more often. */
+static void look_at_share(struct h2_session *s)
 {
-	return s->lim.heads_a_turn ? s->lim.heads_a_turn : H2_HEADS_A_TURN;
+	bool odd = h2_guard_gives_up_many(&s->guard);
+	s->taker.share = !odd && s->lim.heads_a_turn ? s->lim.heads_a_turn : H2_SHARE;
+	s->taker.cost = odd ? H2_ODD_COST : 1;
 }
 
-/* Requests of one connection that are begun in one turn: whoever sends two hundred at once lets others go first between them. */
-static bool turn_spent(struct h2_session *s)
+static bool may_begin(const struct h2_session *s)
 {
-	uint64_t now = loop_now_us(s->loop);
-	if (s->turn_us != now) {
-		s->turn_us = now;
-		s->turn_heads = 0;
-	}
-	return s->turn_heads >= heads_a_turn(s);
+	return s->role == HTTP_CLIENT || s->taker.left > 0;
 }
 
 /* One piece: counted frame by frame first, so that a flood ends before it is worked on. Returns how much of it was taken. */
@@ -404,12 +402,12 @@ static size_t feed(struct h2_session *s, const uint8_t *p, size_t n)
 	struct h2_frame_head f;
 	size_t at = 0;
 	bool head;
-	while (at < n && s->why == REASON_NONE && s->turn_heads < heads_a_turn(s)) {
+	while (at < n && s->why == REASON_NONE && may_begin(s)) {
 		at += h2_track_step(&s->track, p + at, n - at, &head, &f);
 		if (head)
 			frame_head(s, &f);
 		if (head && f.type == NGHTTP2_HEADERS && s->role == HTTP_SERVER)
-			s->turn_heads++;
+			s->taker.left--;
 	}
 	if (s->why == REASON_NONE) {
 		ssize_t rc = nghttp2_session_mem_recv(s->ng, p, at);
@@ -425,12 +423,12 @@ static size_t feed(struct h2_session *s, const uint8_t *p, size_t n)
 	return at;
 }
 
-static void on_rx(void *ctx)
+/* Takes what has come, as far as its share goes. */
+static void take(struct h2_session *s)
 {
-	struct h2_session *s = ctx;
 	enter(s);
 	struct buf *rx = conn_rx(s->conn);
-	while (rx->len > 0 && !s->closed && s->why == REASON_NONE && !s->finished && !turn_spent(s)) {
+	while (rx->len > 0 && !s->closed && s->why == REASON_NONE && !s->finished && may_begin(s)) {
 		struct str piece = buf_peek(rx);
 		s->last_rx_ms = h2_now(s);
 		size_t n = feed(s, (const uint8_t *)piece.p, piece.len);
@@ -438,8 +436,9 @@ static void on_rx(void *ctx)
 			buf_drain(rx, n);
 	}
 	bool more = !s->closed && rx->len > 0;
+	look_at_share(s);
 	if (more && !s->finished && s->why == REASON_NONE)
-		loop_next_turn(s->loop, &s->more);
+		turns_wait(loop_turns(s->loop), &s->taker);
 	else if (!s->closed && !s->finished && s->why == REASON_NONE && conn_rx_eof(s->conn)) {
 		bool quiet = s->n_streams == 0;
 		if (!quiet)
@@ -454,9 +453,19 @@ static void on_rx(void *ctx)
 	leave(s);
 }
 
-static void on_more(struct task *t)
+static void on_rx(void *ctx)
 {
-	on_rx(CONTAINER_OF(t, struct h2_session, more));
+	struct h2_session *s = ctx;
+	MUST_BE(s, H2_SESSION_MAGIC);
+	if (s->role == HTTP_SERVER)
+		turns_enter(loop_turns(s->loop), &s->taker);
+	if (!turns_waits(&s->taker))
+		take(s);
+}
+
+static void on_go(struct taker *k)
+{
+	take(CONTAINER_OF(k, struct h2_session, taker));
 }
 
 static void on_tx_room(void *ctx)
@@ -557,8 +566,9 @@ static struct http_session *h2_session_new(struct conn *c, enum http_role role, 
 	list_init(&s->due);
 	list_init(&s->dead);
 	task_init(&s->turn, on_turn);
-	task_init(&s->more, on_more);
+	taker_init(&s->taker, on_go);
 	h2_guard_init(&s->guard, lim->resets_burst, lim->resets_rate, h2_now(s));
+	look_at_share(s);
 	h2_track_init(&s->track, role == HTTP_SERVER);
 	s->ng = ng_new(s);
 	send_settings(s);
@@ -578,7 +588,7 @@ static void h2_session_close(struct http_session **base)
 	*base = NULL;
 	s->closed = true;
 	task_cancel(&s->turn);
-	task_cancel(&s->more);
+	turns_leave(&s->taker);
 	if (s->busy == 0)
 		session_destroy(s);
 }

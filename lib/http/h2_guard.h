@@ -42,6 +42,8 @@ struct h2_guard {
 void h2_guard_init(struct h2_guard *g, uint32_t resets_burst, uint32_t resets_rate, uint64_t now_ms);
 /* A stream ended in order: a peer whose calls are served may give up as many others. */
 void h2_guard_good(struct h2_guard *g);
+/* More than fifty streams were given up lately that neither a refill nor a stream in order has made good: this peer shall let others go first. */
+bool h2_guard_gives_up_many(const struct h2_guard *g);
 /* One such event. False: the peer is over its allowance. */
 bool h2_guard_odd(struct h2_guard *g, enum h2_odd what, uint64_t now_ms) MUST_USE;
 

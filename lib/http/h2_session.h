@@ -11,6 +11,7 @@
 #include "lib/http/h2_mem.h"
 #include "lib/http/h2_track.h"
 #include "lib/http/h2_window.h"
+#include "lib/turns.h"
 
 #define H2_SESSION_MAGIC   0x68327365u
 #define H2_STREAM_MAGIC    0x68327374u
@@ -19,7 +20,8 @@
 #define H2_STREAM_MARK     (64u << 10) /* bytes queued for one stream */
 #define H2_STREAM_MARK_LOW (16u << 10) /* the same while the connection holds more than H2_QUEUE_MARK in all */
 #define H2_QUEUE_MARK      (512u << 10)
-#define H2_HEADS_A_TURN    4 /* requests begun in one turn of the loop, where the limits say nothing else */
+#define H2_SHARE           4 /* requests that a connection begins before others have a turn, where the limits say nothing else */
+#define H2_ODD_COST        4 /* points that a request of a connection costs which gives up many (turns.h) */
 #define H2_PING_MS         20000
 #define H2_PREFACE_MS      5000
 #define H2_INFORMATIONAL   32 /* 1xx answers of one exchange */
@@ -79,9 +81,7 @@ struct h2_session {
 	size_t queued;      /* bytes in all streams' out */
 	unsigned busy;      /* callbacks may be running: nothing is freed */
 	struct task turn;
-	struct task more; /* input that waits for the next turn */
-	uint64_t turn_us; /* the turn in which turn_heads requests have begun */
-	uint32_t turn_heads;
+	struct taker taker; /* server: input that waits because others have a turn */
 	struct h2_guard guard;
 	struct timer timer;
 	uint64_t timer_at; /* ms */

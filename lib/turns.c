@@ -3,15 +3,15 @@
  * small against a round. The queue holds takers, which others bound (connections). */
 #include "lib/turns.h"
 
-static void on_task(struct task *task);
+#include "lib/mem.h"
 
-void turns_init(struct turns *t, struct loop *loop)
-{
-	*t = (struct turns){.loop = loop, .round = 1};
-	list_init(&t->now);
-	list_init(&t->after);
-	task_init(&t->task, on_task);
-}
+struct turns {
+	struct loop *loop;
+	struct list now, after; /* takers that wait: still in this round; for the next one */
+	uint64_t round;
+	uint64_t turn_us; /* the turn in which the round was last looked at */
+	struct task task, free;
+};
 
 void taker_init(struct taker *k, void (*go)(struct taker *k))
 {
@@ -57,6 +57,33 @@ static void on_task(struct task *task)
 	}
 	if (!nobody_waits(t))
 		loop_next_turn(t->loop, &t->task);
+}
+
+static void on_free(struct task *task)
+{
+	struct turns *t = CONTAINER_OF(task, struct turns, free);
+	task_cancel(&t->task);
+	next_round(t);
+	while (!list_empty(&t->now)) /* they wait in vain, and may leave later */
+		list_remove(t->now.next);
+	*loop_turns_place(t->loop) = NULL;
+	mem_free(t);
+}
+
+struct turns *loop_turns(struct loop *loop)
+{
+	struct turns **place = loop_turns_place(loop);
+	if (*place != NULL)
+		return *place;
+	struct turns *t = *place = NEW(struct turns);
+	t->loop = loop;
+	t->round = 1;
+	list_init(&t->now);
+	list_init(&t->after);
+	task_init(&t->task, on_task);
+	task_init(&t->free, on_free);
+	loop_at_free(loop, &t->free);
+	return t;
 }
 
 void turns_enter(struct turns *t, struct taker *k)

@@ -24,16 +24,8 @@ struct taker {
 	void (*go)(struct taker *k);
 };
 
-/* Of one loop, in it (loop_turns()). */
-struct turns {
-	struct loop *loop;
-	struct list now, after; /* takers that wait: still in this round; for the next one */
-	uint64_t round;
-	uint64_t turn_us; /* the turn in which the round was last looked at */
-	struct task task;
-};
-
-void turns_init(struct turns *t, struct loop *loop);
+struct turns;
+struct turns *loop_turns(struct loop *loop); /* the loop's own: made when it is first asked for, freed with the loop */
 void taker_init(struct taker *k, void (*go)(struct taker *k));
 /* New work came, without any wait: `left` is what it may begin of it, 0 while it waits. */
 void turns_enter(struct turns *t, struct taker *k);

@@ -11,7 +11,6 @@
 #define SWEEP_MS                        1000
 #define FOUND_MAX                       64 /* told of silence in one go */
 #define SLOW_FAILURE_US                 50e3
-#define FAILING_US                      1e6 /* taken for the latency of an endpoint that should be ejected and may not */
 
 #define BALANCER(suffix, name, meaning) extern const struct balance_ops balance_##suffix;
 #include "proxy/balance/balancers.tbl.h"
@@ -140,6 +139,8 @@ bool group_usable(const struct group *g, size_t i, const struct avoid *avoid)
 {
 	if (g->v[i]->ejected && !avoid->panic)
 		return false;
+	if (g->v[i]->last_choice_ms > avoid->now_ms && !avoid->last)
+		return false;
 	for (size_t k = 0; k < avoid->n_tried; k++)
 		if (addr_eq(&avoid->tried[k], &g->set->v[i].addr))
 			return false;
@@ -182,19 +183,23 @@ void balancer_hedge_after(struct balancer *b, uint64_t ms)
 }
 
 /* Who was not tried by this request comes first, an ejected one too: that one may be well again, while the one that was tried has failed just
- * now. A set of one has nothing else to offer. */
+ * now, and so has one of last choice. A set of one has nothing else to offer. */
 static long choose(struct balancer *b, struct group *g, const struct addr *tried, size_t n_tried)
 {
 	bool panic = (g->set->len - g->n_out) * 2 < g->set->len;
-	const struct avoid steps[] = {
-	    {.tried = tried, .n_tried = n_tried, .panic = panic},
-	    {.tried = tried, .n_tried = n_tried, .panic = true},
-	    {.panic = panic},
-	    {.panic = true},
+	struct avoid steps[] = {
+	    {.tried = tried, .n_tried = n_tried, .panic = panic, .last = panic},
+	    {.tried = tried, .n_tried = n_tried, .panic = true, .last = panic},
+	    {.tried = tried, .n_tried = n_tried, .panic = true, .last = true},
+	    {.panic = panic, .last = panic},
+	    {.panic = panic, .last = true},
+	    {.panic = true, .last = true},
 	};
 	long at = -1;
-	for (size_t i = n_tried > 0 ? 0 : 2; i < ARRAY_LEN(steps) && at < 0; i++)
+	for (size_t i = n_tried > 0 ? 0 : 3; i < ARRAY_LEN(steps) && at < 0; i++) {
+		steps[i].now_ms = loop_now_ms(b->loop);
 		at = b->ops->pick(b, g, &steps[i]);
+	}
 	return at;
 }
 
@@ -280,11 +285,39 @@ static void unanswered(struct balancer *b, struct attempt *a, double at_least_us
 		live_sample(a->live, now, took);
 }
 
-/* At most half of a set, and never the last one. */
-static bool may_eject(const struct balancer *b, struct group *g)
+static uint64_t eject_ms(uint32_t ejections)
+{
+	return MIN((uint64_t)EJECT_MS * ejections, (uint64_t)EJECT_MAX_MS);
+}
+
+/* The ejected one that went first, if that was EJECT_MS ago or more; else NULL. */
+static struct live *longest_out(const struct balancer *b, const struct group *g)
+{
+	struct live *first = NULL;
+	uint64_t since = loop_now_ms(b->loop);
+	for (size_t i = 0; i < g->set->len; i++) {
+		struct live *l = g->v[i];
+		if (l->ejected && l->until_ms - eject_ms(l->ejections) + EJECT_MS <= since) {
+			first = l;
+			since = l->until_ms - eject_ms(l->ejections) + EJECT_MS;
+		}
+	}
+	return first;
+}
+
+/* At most half of a set, and never the last one. Ejections in a row grow long, so who went long ago may be well by now: it gives its place to
+ * who fails now, and has one attempt to show it. */
+static bool may_eject(struct balancer *b, struct group *g)
 {
 	count_out(b, g);
-	return g->set->len > 1 && (g->n_out + 1) * 2 <= g->set->len;
+	if (g->set->len > 1 && (g->n_out + 1) * 2 <= g->set->len)
+		return true;
+	struct live *l = (g->n_out * 2 <= g->set->len) ? longest_out(b, g) : NULL;
+	if (l == NULL)
+		return false;
+	live_return(b->lives, l);
+	l->failures = EJECT_AFTER - 1;
+	return true;
 }
 
 static void consider(struct balancer *b, struct attempt *a, enum reason why)
@@ -294,12 +327,13 @@ static void consider(struct balancer *b, struct attempt *a, enum reason why)
 	if (l->failures < EJECT_AFTER || l->ejected || l->shared)
 		return;
 	if (a->group == NULL || !may_eject(b, a->group)) { /* it stays, but as the last choice */
-		live_sample(l, loop_now_us(b->loop), FAILING_US);
+		l->last_choice_ms = loop_now_ms(b->loop) + LAST_CHOICE_MS;
 		return;
 	}
 	if (loop_now_ms(b->loop) > l->until_ms + EJECT_MAX_MS)
 		l->ejections = 0;
-	uint64_t ms = MIN((uint64_t)EJECT_MS * (l->ejections + 1), (uint64_t)EJECT_MAX_MS);
+	uint64_t ms = eject_ms(l->ejections + 1);
+	l->last_choice_ms = 0;
 	live_eject(b->lives, l, ms);
 	stats_ejection(b->stats, a->circuit->name, why);
 	event(EV_ENDPOINT_EJECTED, "service=%s endpoint=\"%s\" reason=%s failures=%u ms=%llu", a->circuit->name,
@@ -319,6 +353,7 @@ void balance_end(struct balancer *b, struct attempt *a, enum outcome how, enum r
 	switch (how) {
 	case OUTCOME_GOOD:
 		l->failures = 0;
+		l->last_choice_ms = 0;
 		break;
 	case OUTCOME_FAILED:
 		unanswered(b, a, SLOW_FAILURE_US);

@@ -16,6 +16,7 @@
 #define EJECT_AFTER     5      /* consecutive failures */
 #define EJECT_MS        10000  /* times the number of ejections in a row */
 #define EJECT_MAX_MS    300000 /* a time without one that long, and the count begins anew */
+#define LAST_CHOICE_MS  10000  /* of one that should be ejected and may not; each further failure begins it anew */
 #define HEDGE_AFTER_MS  2000   /* the default of --hedge-after */
 #define BALANCE_LOOK_MS 250    /* for silent endpoints, while requests are unanswered */
 #define GROUP_KEEP_MS   60000  /* a set that nobody asked for; one that no snapshot has goes at once */
@@ -42,7 +43,9 @@ struct group {
 struct avoid {
 	const struct addr *tried; /* by this request before */
 	size_t n_tried;
+	uint64_t now_ms;
 	bool panic; /* ejections do not count: too few would be left */
+	bool last;  /* those of last choice count as well */
 };
 bool group_usable(const struct group *g, size_t i, const struct avoid *avoid);
 

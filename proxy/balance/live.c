@@ -158,6 +158,13 @@ void live_eject(struct lives *t, struct live *l, uint64_t for_ms)
 	arm(t);
 }
 
+void live_return(struct lives *t, struct live *l)
+{
+	MUST(l->ejected);
+	come_back(t, l);
+	arm(t);
+}
+
 size_t lives_ejected(const struct lives *t)
 {
 	return t->n_out;
@@ -287,12 +294,13 @@ json_t *lives_dump(const struct lives *t)
 		const struct live *l = CONTAINER_OF(n, struct live, node);
 		char addr[ADDR_TEXT_MAX];
 		json_array_append_new(
-		    out, json_pack("{s:s, s:s, s:f, s:I, s:I, s:I, s:I, s:b, s:I, s:I}", "address",
+		    out, json_pack("{s:s, s:s, s:f, s:I, s:I, s:I, s:I, s:b, s:I, s:I, s:b}", "address",
 				   addr_text(&l->addr, addr), "identity", l->key + KEY_HEAD, "ewmaMs",
 				   live_estimate(l, now_us) / 1000, "inFlight", (json_int_t)l->in_flight, "failures",
 				   (json_int_t)l->failures, "ended", (json_int_t)l->ended, "failed",
 				   (json_int_t)l->failed, "ejected", l->ejected, "ejections", (json_int_t)l->ejections,
-				   "ejectedForMs", (json_int_t)(l->ejected ? since(l->until_ms, now_ms) : 0)));
+				   "ejectedForMs", (json_int_t)(l->ejected ? since(l->until_ms, now_ms) : 0),
+				   "lastChoice", l->last_choice_ms > now_ms));
 	}
 	return out;
 }

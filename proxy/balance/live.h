@@ -37,6 +37,7 @@ struct live {
 	double answer_us;  /* the slowest answer of late, as of heard_us: what was given up or failed is not in it */
 	uint64_t heard_us; /* the last answer began; 0: none yet */
 	uint64_t until_ms; /* of the last ejection */
+	uint64_t last_choice_ms; /* until then it is chosen when there is no other; 0: not so */
 	uint64_t idle_since_ms;
 	uint64_t ended, failed; /* attempts */
 	uint32_t refs, in_flight;
@@ -45,7 +46,7 @@ struct live {
 	bool ejected, shared;
 	char key[]; /* address and port, then the identity and a NUL */
 };
-_Static_assert(sizeof(struct live) <= 192, "one for each endpoint in use");
+_Static_assert(sizeof(struct live) <= 200, "one for each endpoint in use");
 
 struct lives;
 
@@ -73,6 +74,8 @@ size_t lives_silent(struct lives *t, uint64_t now_us, uint64_t patience_us, stru
 
 /* Takes it out of use until then; lives_ejected() counts it from now on, and it comes back by itself. */
 void live_eject(struct lives *t, struct live *l, uint64_t for_ms);
+/* It comes back now: its place among the ejected is wanted. */
+void live_return(struct lives *t, struct live *l);
 size_t lives_ejected(const struct lives *t);
 unsigned lives_epoch(const struct lives *t); /* changes whenever one is ejected or comes back */
 size_t lives_len(const struct lives *t);

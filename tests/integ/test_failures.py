@@ -186,6 +186,20 @@ def test_an_ejected_endpoint_that_is_well_again_is_used_again(mesh, net):
     assert not bad and by[t.orders[1].name] > 30, (by, bad)
 
 
+def test_a_killed_application_costs_nothing_while_another_one_is_still_ejected(mesh, net):
+    """Only one of three may be ejected. The one that fails now is asked no more than to see whether it still does."""
+    t = Three(mesh, net, web_env=IN_TURN)
+    t.apps[1].kill()
+    t.result(t.calls(300))
+    wait_until(lambda: t.endpoint(t.orders[1])["ejected"], 5, "the ejection")
+    t.apps[1] = t.run(t.orders[1])
+    before = t.endpoint(t.orders[0])["failed"]
+    t.apps[0].kill()
+    good, _, bad, _ = t.result(t.calls(1000))
+    assert good == 1000 and not bad, (bad, t.web.admin("/endpoints"))
+    assert t.endpoint(t.orders[0])["failed"] - before < 20, t.endpoint(t.orders[0])
+
+
 def test_a_killed_sidecar_costs_no_idempotent_request(mesh, net):
     t = Three(mesh, net)
     client = t.calls(first=200)

@@ -578,6 +578,67 @@ START_TEST(a_further_try_goes_to_an_ejected_endpoint_rather_than_to_the_one_that
 }
 END_TEST
 
+START_TEST(what_should_be_ejected_and_may_not_is_the_last_choice_of_both_algorithms)
+{
+	static const char *const names[] = {"p2c", "round-robin"};
+	for (size_t n = 0; n < ARRAY_LEN(names); n++) {
+		setup_with(names[n]);
+		struct endpoint_set *set = set_of(3, NULL);
+		fail_at(set, 0, EJECT_AFTER);
+		fail_at(set, 1, EJECT_AFTER);
+		ck_assert_int_eq(number("10.0.0.1:8080", "ejected"), 1);
+		ck_assert_int_eq(number("10.0.0.2:8080", "ejected"), 0);
+		ck_assert_int_eq(number("10.0.0.2:8080", "lastChoice"), 1);
+		took(set, 2, 5e6); /* however slow the one is that answers */
+		for (unsigned k = 0; k < 100; k++) {
+			struct attempt a = {0};
+			ck_assert_uint_eq(once(set), 2);
+			/* and beside that one, who was out before is likelier to be well again */
+			ck_assert_uint_eq(pick_beside(set, &set->v[2].addr, 1, &a), 0);
+			balance_end(b, &a, OUTCOME_NEUTRAL, REASON_NONE);
+		}
+		took(set, 1, 1000); /* an answer ends it */
+		ck_assert_int_eq(number("10.0.0.2:8080", "lastChoice"), 0);
+		/* When all fail they are alike again. */
+		fail_at(set, 1, EJECT_AFTER);
+		fail_at(set, 2, EJECT_AFTER);
+		unsigned share[3] = {0};
+		for (unsigned k = 0; k < 300; k++) {
+			struct attempt a = {0};
+			share[pick(set, &a)]++;
+			balance_end(b, &a, OUTCOME_NEUTRAL, REASON_NONE);
+		}
+		ck_assert_uint_eq(share[0], 0);
+		ck_assert_uint_gt(share[1] + share[2], 299);
+		endpoint_set_unref(&set);
+		teardown();
+	}
+}
+END_TEST
+
+START_TEST(who_has_been_out_for_long_comes_back_when_another_must_go)
+{
+	struct endpoint_set *set = set_of(3, NULL);
+	struct attempt a = {0};
+	live_of(set, 0, &a)->ejections = 9; /* so the next one lasts 100 s */
+	a.live->until_ms = loop_now_ms(loop);
+	balance_end(b, &a, OUTCOME_NEUTRAL, REASON_NONE);
+	fail_at(set, 0, EJECT_AFTER);
+	ck_assert_int_gt(number("10.0.0.1:8080", "ejectedForMs"), 9 * EJECT_MS);
+	live_of(set, 0, &a)->until_ms -= EJECT_MS; /* ten of them have passed */
+	balance_end(b, &a, OUTCOME_NEUTRAL, REASON_NONE);
+	fail_at(set, 1, EJECT_AFTER);
+	ck_assert_uint_eq(balance_ejected(b), 1);
+	ck_assert_int_eq(number("10.0.0.1:8080", "ejected"), 0);
+	ck_assert_int_eq(number("10.0.0.2:8080", "ejected"), 1);
+	/* On trial: one failure and it is the last choice; the other one has not been out for long. */
+	fail_at(set, 0, 1);
+	ck_assert_int_eq(number("10.0.0.1:8080", "lastChoice"), 1);
+	ck_assert_int_eq(number("10.0.0.2:8080", "ejected"), 1);
+	endpoint_set_unref(&set);
+}
+END_TEST
+
 static unsigned told;
 
 static void on_silent(struct attempt *a)
@@ -658,6 +719,8 @@ Suite *balance_suite(void)
 	tcase_add_test(with, a_service_has_at_most_ten_thousand_active_requests);
 	tcase_add_test(with, an_attempt_is_told_once_that_its_endpoint_is_silent_and_not_when_another_was_answered);
 	tcase_add_test(bare, weights_are_shares_in_both_algorithms);
+	tcase_add_test(bare, what_should_be_ejected_and_may_not_is_the_last_choice_of_both_algorithms);
+	tcase_add_test(with, who_has_been_out_for_long_comes_back_when_another_must_go);
 	tcase_add_test(bare, round_robin_takes_turns_and_smooths_weights);
 	tcase_add_test(bare, threads_share_a_limit_and_a_budget_exactly);
 	tcase_add_test(bare, the_last_reference_of_any_thread_frees_it);

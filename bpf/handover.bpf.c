@@ -2,7 +2,8 @@
 /* handover.bpf.c: what the connecting socket knows goes to the accepted socket of the same connection: the original destination to the
  * proxy's, the real client to the application's. sockops at the cgroup2 root. The connecting end leaves a note under the full 4-tuple, the
  * accepting end takes it away: a captured connection when it is established (it then sends the ACK that makes the other end), the
- * proxy's leg to the application already before its SYN, for steer.bpf.c lets it pass by that note. */
+ * proxy's leg to the application already before its SYN, for steer.bpf.c lets it pass by that note. Where nobody accepts that leg, the note
+ * is taken back. */
 #include "bpf/maps.bpf.h"
 
 static __always_inline void ends(struct bpf_sock_ops *ops, __u32 local[4], __u32 remote[4])
@@ -43,9 +44,19 @@ static __always_inline void connecting(struct bpf_sock_ops *ops, struct weft_wor
 {
 	struct weft_sock *s = ops->sk ? bpf_sk_storage_get(&socks, ops->sk, NULL, 0) : NULL;
 
-	if (s && s->kind == WEFT_KIND_INTRODUCE)
+	if (s && s->kind == WEFT_KIND_INTRODUCE) {
 		leave_note(w, key, s, WEFT_KIND_CLIENT);
-	else
+		bpf_sock_ops_cb_flags_set(ops, BPF_SOCK_OPS_STATE_CB_FLAG); /* until changed() */
+	} else {
+		bpf_map_delete_elem(&pending, key);
+	}
+}
+
+/* The first change of state after the SYN: established, or refused, timed out or given up. Later ones are of no interest. */
+static __always_inline void changed(struct bpf_sock_ops *ops, const struct weft_tuple *key)
+{
+	bpf_sock_ops_cb_flags_set(ops, 0);
+	if (ops->args[1] == BPF_TCP_CLOSE)
 		bpf_map_delete_elem(&pending, key);
 }
 
@@ -80,7 +91,7 @@ int weft_handover(struct bpf_sock_ops *ops)
 	__u32 op = ops->op;
 
 	if (op != BPF_SOCK_OPS_TCP_CONNECT_CB && op != BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB &&
-	    op != BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB)
+	    op != BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB && op != BPF_SOCK_OPS_STATE_CB)
 		return ALLOW;
 	if (ops->family != AF_INET && ops->family != AF_INET6)
 		return ALLOW;
@@ -101,6 +112,8 @@ int weft_handover(struct bpf_sock_ops *ops)
 		return ALLOW;
 	if (op == BPF_SOCK_OPS_TCP_CONNECT_CB)
 		connecting(ops, w, &key);
+	else if (op == BPF_SOCK_OPS_STATE_CB)
+		changed(ops, &key);
 	else if (op == BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB)
 		connected(ops, w, &key);
 	else

@@ -3,6 +3,7 @@
 
 import contextlib
 import hashlib
+import json
 import os
 import secrets
 import socket
@@ -149,6 +150,21 @@ def test_a_port_where_nobody_listens_is_a_reset_not_an_end(mesh):
         s.sendall(b"hello")
         while s.recv(100):
             pass
+
+
+def test_a_leg_that_is_refused_leaves_no_note_behind(mesh):
+    """The note that names the client to the application is taken away by who accepts, and taken back where nobody does."""
+    need_tool("bpftool")
+
+    def notes():
+        r = mesh.web.host.run(["bpftool", "-j", "map", "dump", "pinned", f"{mesh.pin_dir}/pending"])
+        return len(json.loads(r.stdout))
+    before = notes()
+    for address in mesh.vips * 5:
+        with contextlib.suppress(ConnectionResetError), mesh.web.host.connect(address, CLOSED) as s:
+            s.sendall(b"hello")
+            assert s.recv(100) == b""
+    assert notes() <= before
 
 
 def test_an_undeclared_port_of_a_service_is_refused(mesh):

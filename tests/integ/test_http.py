@@ -2,6 +2,7 @@
 """HTTP/1.1 through two sidecars against the same exchange without a mesh, compared at both ends byte by byte: what the application
 received, and what its client received. The only differences are those of ALLOWED, which docs/hop.md documents."""
 
+import collections
 import contextlib
 import hashlib
 import os
@@ -454,6 +455,40 @@ def test_an_answer_cut_by_the_application_is_cut_at_the_client(ways):
             assert b"\r\n0\r\n" not in c.received
 
         exchange(ways, "mesh", behave, ask)
+
+
+WHOLE = {"sized": b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nwhole",
+         "chunked": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nwhole\r\n0\r\n\r\n"}
+
+
+@pytest.mark.parametrize("framing, how", [("sized", "fin"), ("chunked", "reset")])
+def test_an_answer_cut_at_any_byte_is_never_taken_for_a_whole_one(ways, framing, how):
+    """Whatever the place, the client sees an error or an end that is none; a POST is not repeated, and what is whole arrives."""
+    client, address, port, host = ways["mesh"]
+    answer, asked = WHOLE[framing], collections.Counter()
+
+    def behave(p):
+        line = p.head()[0]
+        asked[line] += 1
+        p.send(answer[:int(line.split()[1][1:])])
+        p.reset() if how == "reset" else p.close()
+
+    def ask(method, cut):
+        with Peer(client.connect(address, port), 10) as c:
+            c.send(b"%s /%d HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n" % (method, cut))
+            try:
+                return c.read()
+            except (EOFError, ConnectionResetError, AttributeError):  # the last: the end where a chunk's size should be
+                return None
+
+    with Origin(host, port, behave):
+        for method in (b"GET", b"POST"):
+            for cut in range(len(answer)):
+                m = ask(method, cut)
+                assert m is None or m.status == 502 and m.get(b"x-weft-error"), (method, cut, m)
+        if how == "fin":  # a reset may overtake the last bytes
+            assert ask(b"POST", len(answer)).body == b"whole"
+    assert max(n for line, n in asked.items() if line.startswith(b"POST")) == 1 and len(asked) >= 2 * len(answer)
 
 
 def test_an_application_that_closes_without_an_answer_is_a_502_that_says_so(ways):

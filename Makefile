@@ -221,13 +221,15 @@ bench: ## CPU and latency against bare relays; QUICK=1 within 50 s; PARTS=h1-16k
 	$(Q)$(MAKE) --no-print-directory -j$(shell nproc) all build/plain/bin/relay
 	$(Q)QUICK=$(QUICK) PARTS=$(PARTS) CONNS=$(CONNS) $(PYTHON) tests/bench/bench.py
 
-chaos: all ## faults under load, twice MINUTES=5, the second time with certificates renewed every 2 s; SEED=N repeats (root)
+chaos: all ## faults under load, MINUTES=5 one by one, then as long all at once, certificates renewed every 2 s; SEED=N repeats (root)
 	$(Q)$(PYTHON) tests/chaos/chaos.py --minutes $(or $(MINUTES),5) $(if $(SEED),--seed $(SEED))
-	$(Q)$(PYTHON) tests/chaos/chaos.py --minutes $(or $(MINUTES),5) --lifetime 4s --only nothing,app_killed,worker_killed $(if $(SEED),--seed $(SEED))
+	$(Q)$(PYTHON) tests/chaos/chaos.py --minutes $(or $(MINUTES),5) --at-once --lifetime 4 $(if $(SEED),--seed $(SEED))
 
-soak: all ## 100,000 requests against a fickle server, then two hours of chaos; interrupted, it goes on where it was (root)
-	$(Q)test -s build/soak.state || $(PYTHON) tests/chaos/keepalive.py
-	$(Q)$(PYTHON) tests/chaos/chaos.py --minutes $(or $(MINUTES),120) --state build/soak.state $(if $(SEED),--seed $(SEED))
+KILLS := worker_killed,own_worker_killed,sidecar_killed,capture_killed,weftd_killed
+soak: all ## 100,000 requests to a fickle server, 200 kills of each kind, chaos for MINUTES=90; interrupted, it goes on where it was (root)
+	$(Q)test -s build/soak.kills || $(PYTHON) tests/chaos/keepalive.py
+	$(Q)$(PYTHON) tests/chaos/chaos.py --each 200 --only $(KILLS) --state build/soak.kills $(if $(SEED),--seed $(SEED))
+	$(Q)$(PYTHON) tests/chaos/chaos.py --minutes $(or $(MINUTES),90) --state build/soak.state $(if $(SEED),--seed $(SEED))
 
 floods: ## each kind of HTTP/2 flood for 60 s (or SECONDS=n) beside a client of 1,000 requests a second (root; about 75 minutes)
 	$(Q)$(MAKE) --no-print-directory -j$(shell nproc) all

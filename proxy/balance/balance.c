@@ -34,6 +34,7 @@ struct balancer {
 	struct timer look;    /* for silence */
 	uint64_t patience_us; /* 0: nobody looks */
 	uint64_t seed;
+	uint32_t failures; /* of attempts at any endpoint: their order */
 };
 
 const struct balance_ops *balance_ops_find(const char *name)
@@ -182,23 +183,33 @@ void balancer_hedge_after(struct balancer *b, uint64_t ms)
 	b->patience_us = ms * 1000;
 }
 
+/* Nobody is known to be well: the one whose failure is the longest past may be again, ejected or not. In turn, so that one
+ * that hangs does not get all; who answers well is in use again. */
+static long resort(struct balancer *b, struct group *g, const struct avoid *avoid)
+{
+	long at = -1;
+	for (size_t i = 0; i < g->set->len; i++)
+		if (group_usable(g, i, avoid) && (at < 0 || (int32_t)(g->v[i]->failed_at - g->v[at]->failed_at) < 0))
+			at = (long)i;
+	if (at >= 0)
+		g->v[at]->failed_at = ++b->failures;
+	return at;
+}
+
 /* Who was not tried by this request comes first, an ejected one too: that one may be well again, while the one that was tried has failed just
- * now, and so has one of last choice. A set of one has nothing else to offer. */
+ * now. A set of one has nothing else to offer. */
 static long choose(struct balancer *b, struct group *g, const struct addr *tried, size_t n_tried)
 {
 	bool panic = (g->set->len - g->n_out) * 2 < g->set->len;
-	struct avoid steps[] = {
-	    {.tried = tried, .n_tried = n_tried, .panic = panic, .last = panic},
-	    {.tried = tried, .n_tried = n_tried, .panic = true, .last = panic},
-	    {.tried = tried, .n_tried = n_tried, .panic = true, .last = true},
-	    {.panic = panic, .last = panic},
-	    {.panic = panic, .last = true},
-	    {.panic = true, .last = true},
-	};
+	uint64_t now_ms = loop_now_ms(b->loop);
 	long at = -1;
-	for (size_t i = n_tried > 0 ? 0 : 3; i < ARRAY_LEN(steps) && at < 0; i++) {
-		steps[i].now_ms = loop_now_ms(b->loop);
-		at = b->ops->pick(b, g, &steps[i]);
+	for (int again = n_tried == 0; again < 2 && at < 0; again++) {
+		size_t n = again ? 0 : n_tried;
+		struct avoid ill = {.tried = tried, .n_tried = n, .now_ms = now_ms, .panic = panic, .last = panic};
+		struct avoid none = {.tried = tried, .n_tried = n, .now_ms = now_ms, .panic = true, .last = true};
+		at = b->ops->pick(b, g, &ill);
+		if (at < 0)
+			at = resort(b, g, &none);
 	}
 	return at;
 }
@@ -222,6 +233,7 @@ const struct endpoint *balance_pick(struct balancer *b, const struct permit *per
 	long i = choose(b, g, tried, n_tried);
 	MUST(i >= 0 && (size_t)i < set->len);
 	begin(b, ret, g->v[i], g->circuit);
+	ret->out = g->v[i]->ejected;
 	ret->group = g;
 	g->users++;
 	if (n_tried == 0)
@@ -354,11 +366,14 @@ void balance_end(struct balancer *b, struct attempt *a, enum outcome how, enum r
 	case OUTCOME_GOOD:
 		l->failures = 0;
 		l->last_choice_ms = 0;
+		if (a->out && l->ejected)
+			live_return(b->lives, l);
 		break;
 	case OUTCOME_FAILED:
 		unanswered(b, a, SLOW_FAILURE_US);
 		l->failed++;
 		l->failures++;
+		l->failed_at = ++b->failures;
 		consider(b, a, why);
 		break;
 	case OUTCOME_NEUTRAL:

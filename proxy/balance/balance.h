@@ -73,6 +73,7 @@ struct attempt {
 	struct circuit *circuit;
 	struct live_pending pending;
 	bool answered;
+	bool out; /* chosen although it was ejected: a good end brings it back */
 	/* Set after the pick, or NULL. At most once, from the loop: the endpoint has gone silent (balancer_hedge_after). The attempt goes on. */
 	void (*on_silent)(struct attempt *a);
 };

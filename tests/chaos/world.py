@@ -150,7 +150,7 @@ class Loop:
         if self.proc.alive():
             self.proc.popen.stdin.write(b"\n")
             self.proc.popen.stdin.close()
-        return self.proc.wait_output(r"result (.*)", 60).group(1)
+        return self.proc.wait_output(r"result (.*)\n", 60).group(1)  # the whole line: print writes it in pieces
 
 
 class Delay:

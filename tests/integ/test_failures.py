@@ -129,7 +129,7 @@ class Three:
         return self.web.host.start_python(CLIENT, self.vip, "80", str(total), str(threads), method, str(timeout), str(size), str(first))
 
     def result(self, client, timeout=60):
-        r = json.loads(client.wait_output(r"result (.*)", timeout).group(1))
+        r = json.loads(client.wait_output(r"result (.*)\n", timeout).group(1))
         return sum(r["by"].values()), r["by"], r["bad"], r["slowest"]
 
     def ran(self):

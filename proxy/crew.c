@@ -412,7 +412,7 @@ static void make_stations(struct thread *t, const struct crew_cfg *cfg)
 	p->stats = stats_new();
 	p->verdicts = verdicts_new();
 	p->peers = verdicts_new();
-	p->handshakes = handshakes_new(p->loop);
+	p->handshakes = handshakes_new(p->loop, t->crew->n);
 	p->balancer = balancer_new(p->loop, balance_ops_find(cfg->options->balancer), p->stats, t->crew->circuits);
 	balancer_hedge_after(p->balancer, cfg->options->hedge_after_ms);
 	p->tell = t->crew->n > 1 ? tell_others : NULL;

@@ -8,6 +8,7 @@ struct handshakes {
 	struct loop *loop;
 	struct list waiting, begun;
 	size_t n_waiting, n_begun;
+	size_t max_waiting, max_begun;
 	struct task task;
 	struct timer evict; /* the oldest one's time is up */
 	uint64_t turn_us;   /* the turn in which n_turn have begun */
@@ -29,7 +30,7 @@ static bool turn_has_room(struct handshakes *h)
 static bool have_place(struct handshakes *h)
 {
 	uint64_t now = loop_now_ms(h->loop);
-	if (h->n_begun < HANDSHAKES_MAX)
+	if (h->n_begun < h->max_begun)
 		return true;
 	struct handshake *oldest = list_first(&h->begun, struct handshake, node);
 	if (oldest->since_ms + HANDSHAKE_SPARE_MS > now) {
@@ -77,10 +78,13 @@ static void on_timer(struct timer *t)
 	work(CONTAINER_OF(t, struct handshakes, evict));
 }
 
-struct handshakes *handshakes_new(struct loop *loop)
+struct handshakes *handshakes_new(struct loop *loop, unsigned threads)
 {
+	MUST(threads > 0 && threads <= HANDSHAKES_MAX);
 	struct handshakes *h = NEW(struct handshakes);
 	h->loop = loop;
+	h->max_begun = HANDSHAKES_MAX / threads;
+	h->max_waiting = HANDSHAKES_WAITING / threads;
 	list_init(&h->waiting);
 	list_init(&h->begun);
 	task_init(&h->task, on_task);
@@ -102,7 +106,7 @@ void handshakes_free(struct handshakes **ret_h)
 bool handshakes_enter(struct handshakes *h, struct handshake *one)
 {
 	MUST(list_empty(&one->node));
-	if (h->n_waiting >= HANDSHAKES_WAITING)
+	if (h->n_waiting >= h->max_waiting)
 		return false;
 	one->begun = false;
 	list_push(&h->waiting, &one->node);

@@ -7,8 +7,8 @@
 
 #include "lib/loop.h"
 
-#define HANDSHAKES_MAX     128  /* begun and not ended */
-#define HANDSHAKES_WAITING 1024 /* beyond it callers are turned away */
+#define HANDSHAKES_MAX     128  /* begun and not ended, of the process */
+#define HANDSHAKES_WAITING 1024 /* of the process; beyond it callers are turned away */
 #define HANDSHAKES_A_TURN  4
 #define HANDSHAKE_SPARE_MS 500 /* who takes longer makes room when others wait; else it has its own time limit */
 
@@ -23,7 +23,8 @@ struct handshake {
 	void (*on_evict)(struct handshake *h); /* it shall make room: out of the list already */
 };
 
-struct handshakes *handshakes_new(struct loop *loop);
+/* `threads` (at least 1): so many of these share the limits of the process; each has an even part, as it has of the connections. */
+struct handshakes *handshakes_new(struct loop *loop, unsigned threads);
 void handshakes_free(struct handshakes **h); /* nobody is in it any more */
 /* Queues it; on_begin comes at the end of this turn at the earliest. False: too many wait. */
 bool handshakes_enter(struct handshakes *h, struct handshake *one) MUST_USE;

@@ -43,8 +43,7 @@ struct live {
 	uint32_t refs, in_flight;
 	uint32_t failures;  /* consecutive */
 	uint32_t ejections; /* in a row: the next one is longer */
-	uint32_t
-	    failed_at; /* the balancer's count at the last failure, or at the last choice for want of a better one */
+	uint32_t failed_at; /* balancer's count at the last failure, or the last choice for want of a better one */
 	bool ejected, shared;
 	char key[]; /* address and port, then the identity and a NUL */
 };

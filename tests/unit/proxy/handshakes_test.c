@@ -46,7 +46,7 @@ static void run_ms(uint64_t ms)
 static void setup(void)
 {
 	loop = loop_new(NULL);
-	h = handshakes_new(loop);
+	h = handshakes_new(loop, 1);
 	timer_init(&stop, loop, on_stop);
 	begun = evicted = order_broken = most_at_once = in_turn = 0;
 	turn_us = 0;
@@ -103,6 +103,17 @@ START_TEST(no_more_than_so_many_at_once_and_the_next_begins_when_one_ends)
 }
 END_TEST
 
+START_TEST(threads_share_the_limits_of_the_process)
+{
+	handshakes_free(&h);
+	h = handshakes_new(loop, 4);
+	ck_assert_uint_eq(enter(N), HANDSHAKES_WAITING / 4);
+	run_ms(50);
+	ck_assert_uint_eq(begun, HANDSHAKES_MAX / 4);
+	ck_assert_uint_eq(handshakes_waiting(h), (HANDSHAKES_WAITING - HANDSHAKES_MAX) / 4);
+}
+END_TEST
+
 START_TEST(the_oldest_make_room_after_a_while_but_only_for_others)
 {
 	enter(HANDSHAKES_MAX);
@@ -143,6 +154,7 @@ Suite *handshakes_suite(void)
 	tcase_add_checked_fixture(t, setup, teardown);
 	tcase_add_test(t, all_begin_in_order_a_few_a_turn);
 	tcase_add_test(t, no_more_than_so_many_at_once_and_the_next_begins_when_one_ends);
+	tcase_add_test(t, threads_share_the_limits_of_the_process);
 	tcase_add_test(t, the_oldest_make_room_after_a_while_but_only_for_others);
 	tcase_add_test(t, who_is_young_is_waited_for);
 	tcase_add_test(t, too_many_that_wait_are_turned_away);

@@ -152,7 +152,7 @@ static void make(struct spine *w, struct proxy *p, struct spine_process *of, con
 	p->stats = stats_new();
 	p->verdicts = verdicts_new();
 	p->peers = verdicts_new();
-	p->handshakes = handshakes_new(p->loop);
+	p->handshakes = handshakes_new(p->loop, 1);
 	p->balancer = balancer_new(p->loop, balance_ops_find(""), p->stats, of->circuits);
 	p->limits = http_limits_default;
 	p->own_limits = http_limits_default;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* chunk.h: blocks of a few fixed sizes for arenas and buffers, with a small cache a thread so that a busy loop does not
- * go to malloc for each message. At most 64 blocks of each size wait in a thread's cache (1.9 MiB in all); they are
- * freed when the thread ends. Under AddressSanitizer nothing is cached, so that a use after free is seen.
+ * go to malloc for each message. At most 64 blocks of each size wait in the caches of all threads (1.9 MiB in all; at least 8 in each); they
+ * are freed when the thread ends. Under AddressSanitizer nothing is cached, so that a use after free is seen.
  *
  * What all threads took from malloc is counted where a cache is missed, so that who bounds memory (lib/pressure.h) sees a burst of buffers at
  * once: chunk_trip() sets a mark, and past it readers wait for the next turn (chunk_tripped) while the loop is told. */
@@ -21,6 +21,8 @@ static inline size_t chunk_size(enum chunk_class c)
 
 void *chunk_get(enum chunk_class c); /* CHUNK_HEADER + chunk_size(c) bytes, uninitialised; never NULL */
 void chunk_put(void *p, enum chunk_class c);
+/* So many threads have a cache: what all of them may keep is what one may, in even parts. Before they run; 1 until then. */
+void chunk_threads(unsigned n);
 /* Gives this thread's cache back to malloc. */
 void chunk_trim(void);
 /* Bytes that all threads hold, cached ones too. */

@@ -7,6 +7,7 @@
  * them nearly everything (docs/decisions/2026-11-28-threads.md). */
 #include "proxy/crew.h"
 
+#include "lib/chunk.h"
 #include "lib/event.h"
 #include "lib/mem.h"
 #include "proxy/options.h"
@@ -479,6 +480,7 @@ struct crew *crew_new(const struct crew_cfg *cfg, struct err *err)
 	bool ok = true;
 	c->loop = cfg->loop;
 	c->n = cfg->threads;
+	chunk_threads(c->n);
 	c->circuits = circuits_new();
 	c->stats = stats_new();
 	for (unsigned i = 0; i < c->n; i++) {

@@ -16,10 +16,10 @@
 
 #include <jansson.h>
 
-#define POOL_CONNS_MAX   1024 /* connections to one place */
-#define POOL_WAITING_MAX 1024 /* requests that wait for one place */
-#define POOL_WAIT_MS \
-	15000 /* for a stream, whatever is done to get one; longer than a dial. Unless pool_cfg says otherwise */
+/* Of one place, on one thread; what all threads may take of a service (or of all that is none) is its circuit's. */
+#define POOL_CONNS_MAX     1024  /* connections */
+#define POOL_WAITING_MAX   1024  /* requests that wait for one */
+#define POOL_WAIT_MS       15000 /* a request, for a stream: longer than a dial; unless pool_cfg says otherwise */
 #define POOL_IDLE_MS       60000 /* unless pool_cfg says otherwise */
 #define POOL_CLOSES_MS     200   /* who closes a kept HTTP/1 connection so soon and unannounced ... */
 #define POOL_SINGLE_MS     60000 /* ... gets each request on a connection of its own, for so long or until it keeps one */

@@ -17,6 +17,7 @@
 #define RX_MARK         (32u << 10)
 #define TX_MARK         (64u << 10)
 #define TURN_BUDGET     (256u << 10) /* bytes read a connection and turn */
+#define READ_MIN        1024         /* a chunk with less room than this is left as it is */
 #define IOV_MAX_PIECES  16
 #define DIAL_TIMEOUT_MS 10000
 
@@ -166,7 +167,7 @@ static enum conn_step fill_plain(struct conn *c)
 
 		if (c->budget == 0)
 			return CONN_STEP_AGAIN; /* the descriptor stays readable */
-		uint8_t *p = buf_reserve(&c->rx, conn_read_min(c), &room);
+		uint8_t *p = buf_reserve(&c->rx, READ_MIN, &room);
 		room = MIN(room, c->budget);
 		ssize_t n = recv(c->fd, p, room, MSG_DONTWAIT);
 		buf_commit(&c->rx, n > 0 ? (size_t)n : 0);
@@ -192,7 +193,6 @@ void conn_read_some(struct conn *c)
 {
 	bool dying = c->tx_errno; /* conn_fail_write() goes on when we are done */
 	enum conn_step step;
-	uint64_t had = c->rx_bytes;
 
 	c->budget = TURN_BUDGET;
 	c->rx_drained = false;
@@ -204,7 +204,6 @@ void conn_read_some(struct conn *c)
 		if ((c->rx.len > before || c->rx_eof) && c->ev && c->ev->on_rx)
 			c->ev->on_rx(c->ctx);
 	} while (step == CONN_STEP_FULL && conn_may_read(c));
-	c->rx_bulk = c->rx_bytes - had >= CONN_BULK;
 	if (c->state != CONN_OPEN || dying)
 		return;
 	if (step == CONN_STEP_FAIL) {

@@ -5,10 +5,7 @@
 
 #include "lib/conn.h"
 
-#define CONN_MAGIC      0x636f6e6eu
-#define CONN_RECORD_MAX 16384 /* of TLS; a large chunk is as large */
-#define CONN_READ_MIN   1024  /* a chunk with less room than this is left as it is */
-#define CONN_BULK       4096  /* a turn that read no more than this was of small messages */
+#define CONN_MAGIC 0x636f6e6eu
 
 enum conn_state {
 	CONN_CONNECTING, /* TCP */
@@ -38,7 +35,6 @@ struct conn {
 	bool paused            : 1;
 	bool kick              : 1;
 	bool rx_eof            : 1;
-	bool rx_bulk           : 1; /* the last message was more than a small chunk: the next shall find a large one */
 	bool rx_drained        : 1; /* the last recv() of this turn came short: the next would say EAGAIN */
 	bool tcp_eof           : 1; /* FIN beneath TLS */
 	bool tx_blocked        : 1; /* wait for the descriptor to be writable before writing on */
@@ -92,13 +88,6 @@ void conn_fail_tls(struct conn *c, const char *what);            /* why is in rx
 void conn_fail_write(struct conn *c, int why);
 void conn_destroy(struct conn *c, bool reset);
 bool conn_discard(struct conn *c); /* reads what the peer sent and drops it: true once the peer has ended */
-
-/* The room that the next read shall find at least: what comes in large messages is to lie in one piece, which is one read and no gathering
- * of a record; behind bytes that wait there already it is not worth a chunk of its own. */
-static inline size_t conn_read_min(const struct conn *c)
-{
-	return c->rx_bulk && c->rx.len == 0 ? CONN_RECORD_MAX : CONN_READ_MIN;
-}
 
 /* conn_tls.c: the steps over an SSL. */
 bool conn_tls_client(struct conn *c, const struct conn_dial *d, struct err *err);

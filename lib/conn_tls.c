@@ -11,6 +11,8 @@
 #include <errno.h>
 #include <pthread.h>
 
+#define RECORD_MAX 16384
+
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 static BIO_METHOD *method;
 static int arg_index;
@@ -220,13 +222,15 @@ enum conn_step conn_tls_handshake(struct conn *c)
 	}
 }
 
-/* Room for what is decrypted already; else as much as the last turn brought. */
+/* Room for what is decrypted already; else a small chunk will do until it is known how much comes. */
+#define READ_MIN 1024
+
 enum conn_step conn_tls_fill(struct conn *c)
 {
 	while (!buf_full(&c->rx)) {
 		size_t room, n = 0;
 		int waiting = SSL_pending(c->ssl);
-		uint8_t *p = buf_reserve(&c->rx, MIN(MAX((size_t)waiting, conn_read_min(c)), CONN_RECORD_MAX), &room);
+		uint8_t *p = buf_reserve(&c->rx, MIN(MAX((size_t)waiting, READ_MIN), RECORD_MAX), &room);
 
 		ERR_clear_error();
 		int ret = SSL_read_ex(c->ssl, p, room, &n);
@@ -258,9 +262,9 @@ enum conn_step conn_tls_fill(struct conn *c)
  * repeated gets the same bytes again (OpenSSL has encrypted them already). */
 static struct str gather(struct conn *c)
 {
-	static _Thread_local uint8_t scratch[CONN_RECORD_MAX];
+	static _Thread_local uint8_t scratch[RECORD_MAX];
 	struct str piece = buf_peek(&c->tx);
-	size_t want = c->tx_pending ? c->tx_pending : MIN(c->tx.len, CONN_RECORD_MAX), len = 0;
+	size_t want = c->tx_pending ? c->tx_pending : MIN(c->tx.len, RECORD_MAX), len = 0;
 	struct iovec iov[64];
 
 	if (piece.len >= want)

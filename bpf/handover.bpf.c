@@ -46,17 +46,18 @@ static __always_inline void connecting(struct bpf_sock_ops *ops, struct weft_wor
 
 	if (s && s->kind == WEFT_KIND_INTRODUCE) {
 		leave_note(w, key, s, WEFT_KIND_CLIENT);
-		bpf_sock_ops_cb_flags_set(ops, BPF_SOCK_OPS_STATE_CB_FLAG); /* until changed() */
+		/* For changed(), beside what other programs of this connection have asked for. */
+		bpf_sock_ops_cb_flags_set(ops, (int)ops->bpf_sock_ops_cb_flags | BPF_SOCK_OPS_STATE_CB_FLAG);
 	} else {
 		bpf_map_delete_elem(&pending, key);
 	}
 }
 
-/* The first change of state after the SYN: established, or refused, timed out or given up. Later ones are of no interest. */
+/* A leg to the application was refused, timed out or was given up. At the end of one that was accepted there is no note any more; the flag stays,
+ * since another program may have asked for the same. */
 static __always_inline void changed(struct bpf_sock_ops *ops, const struct weft_tuple *key)
 {
-	bpf_sock_ops_cb_flags_set(ops, 0);
-	if (ops->args[1] == BPF_TCP_CLOSE)
+	if (ops->args[0] == BPF_TCP_SYN_SENT && ops->args[1] == BPF_TCP_CLOSE)
 		bpf_map_delete_elem(&pending, key);
 }
 

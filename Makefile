@@ -112,7 +112,7 @@ $(B)/libcontrol.a: $(call obj,$(src_control))
 $(B)/bpf/%.bpf.o: bpf/%.bpf.c $(stamp)
 	$(call say,BPF,$<)
 	$(Q)mkdir -p $(@D) && $(CLANG) -O2 -g -target bpf -D__TARGET_ARCH_x86 -Wall -Werror -I. \
-	    -idirafter /usr/include/$(shell uname -m)-linux-gnu $(BPFFLAGS) -MMD -MP -c -o $@ $<
+	    -idirafter /usr/include/$(shell $(CC) -print-multiarch) $(BPFFLAGS) -MMD -MP -c -o $@ $<
 $(B)/bpf/weft.o: $(patsubst bpf/%.bpf.c,$(B)/bpf/%.bpf.o,$(src_bpf))
 	$(call say,BPFLINK,$@)
 	$(Q)$(BPFTOOL) gen object $@ $^

@@ -114,13 +114,18 @@ class Peer:
         if framing == "chunked":
             parts = []
             while True:
-                n = int(self.until(b"\r\n").split(b";")[0], 16)
+                row = self.until(b"\r\n")
+                if row is None:
+                    raise EOFError("the size of a chunk is missing")
+                n = int(row.split(b";")[0], 16)
                 if n == 0:
                     break
                 parts.append(self.exactly(n, sink))
                 assert self.exactly(2) == b"\r\n"
             trailers = []
             while (row := self.until(b"\r\n")) != b"\r\n":
+                if row is None:
+                    raise EOFError("the end of the trailers is missing")
                 name, _, value = row[:-2].partition(b":")
                 trailers.append((name, value[1:] if value.startswith(b" ") else value))
             return b"".join(parts), trailers

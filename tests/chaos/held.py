@@ -13,6 +13,7 @@ from harness.upgrade import children, serving
 
 MAPS = ("workloads", "tokens", "ports", "cidrs", "direct", "pending")
 SPARE_FDS = 8
+SPARE_KB = {"weftd": 2512}  # with the page cache of its store, which SQLite fills up to 2,000 KiB
 
 
 def fds(pid):

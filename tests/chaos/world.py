@@ -76,7 +76,7 @@ def work():
             if r.status != 200: raise AssertionError("%d %s" % (r.status, r.getheader("x-weft-error")))
             with lock: good += 1; print("did", path, flush=False) if method == "POST" else None
         except Exception as e:
-            with lock: print("bad %.3f %s %s: %s" % (time.time(), path, type(e).__name__, e), flush=True)
+            with lock: print("bad %.3f %s after %.3f s, %s: %s" % (time.time(), path, time.monotonic() - began, type(e).__name__, e), flush=True)
             if c: c.close()
             c = None
             time.sleep(0.02)

@@ -217,7 +217,7 @@ demo: ## two hosts on this machine, a mesh between them, and the proof of what i
 	$(Q)$(MAKE) --no-print-directory -j$(shell nproc) all
 	$(Q)KEEP=$(KEEP) $(PYTHON) tests/demo/demo.py
 
-bench: ## CPU and latency against bare relays; QUICK=1 within 50 s; PARTS=h1-16k,bulk-up: these alone; result in build/bench.json (root)
+bench: ## CPU and latency against bare relays; QUICK=1 within 50 s; PARTS=h1-16k,bulk-up, CONNS=32: these alone; result in build/bench.json (root)
 	$(Q)$(MAKE) --no-print-directory -j$(shell nproc) all build/plain/bin/relay
 	$(Q)QUICK=$(QUICK) PARTS=$(PARTS) CONNS=$(CONNS) $(PYTHON) tests/bench/bench.py
 

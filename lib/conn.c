@@ -125,13 +125,12 @@ static void connected(struct conn *c)
 	socklen_t len = sizeof(int);
 	int why = 0;
 
-	if (getsockopt(c->fd, SOL_SOCKET, SO_ERROR, &why, &len) != 0)
+	if (!c->connected_at_once && getsockopt(c->fd, SOL_SOCKET, SO_ERROR, &why, &len) != 0)
 		why = errno;
 	if (why != 0) {
 		conn_fail_errno(c, why, "cannot connect to");
 		return;
 	}
-	sock_local(c->fd, &c->local);
 	if (!c->ssl) {
 		opened(c);
 		return;
@@ -253,11 +252,13 @@ static void end(struct conn *c)
 	}
 	if (step == CONN_STEP_AGAIN)
 		return;
+	if (c->state == CONN_LINGERING && (c->rx_eof || conn_discard(c))) {
+		conn_destroy(c, false); /* the peer has ended, too: closing says FIN */
+		return;
+	}
 	shutdown(c->fd, SHUT_WR);
 	c->tx_ended = true;
 	c->tx_room_due = true; /* the user hears that all has left */
-	if (c->state == CONN_LINGERING && (c->rx_eof || conn_discard(c)))
-		conn_destroy(c, false);
 }
 
 static void flush(struct conn *c)
@@ -406,8 +407,7 @@ struct conn *conn_new(struct loop *loop, int fd, const struct conn_events *ev, v
 	struct conn *c = conn_make(loop, CONN_OPEN, ev, ctx);
 
 	conn_take_fd(c, fd);
-	if (sock_peer(fd, &c->peer) && c->peer.ip.len != 0)
-		sock_local(fd, &c->local);
+	sock_peer(fd, &c->peer);
 	return c;
 }
 
@@ -570,9 +570,4 @@ uint64_t conn_tx_bytes(const struct conn *c)
 const struct addr *conn_peer(const struct conn *c)
 {
 	return &c->peer;
-}
-
-const struct addr *conn_local(const struct conn *c)
-{
-	return &c->local;
 }

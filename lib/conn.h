@@ -95,6 +95,5 @@ size_t conn_held(const struct conn *c);       /* bytes in rx and tx */
 uint64_t conn_rx_bytes(const struct conn *c); /* application bytes since the start */
 uint64_t conn_tx_bytes(const struct conn *c);
 const struct addr *conn_peer(const struct conn *c);
-const struct addr *conn_local(const struct conn *c);
 
 #endif

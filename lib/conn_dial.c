@@ -35,6 +35,21 @@ static bool bind_source(int fd, const struct addr *from, struct err *err)
 	return true;
 }
 
+/* From a loopback address, or to the address that is the source: both ends are of this kernel. */
+static bool on_own_host(const struct conn_dial *d)
+{
+	return d->from.ip.len != 0 && (ip_is_loopback(&d->from.ip) || ip_eq(&d->from.ip, &d->to.ip));
+}
+
+/* connect() says EINPROGRESS on loopback, too, though the peer's SYN-ACK is handled before it returns: who asks at once for the peer's
+ * address need not wait for the descriptor to become writable. A refusal is left to be told by that. */
+static bool connected_meanwhile(int fd)
+{
+	struct addr peer;
+
+	return sock_peer(fd, &peer);
+}
+
 static bool dial(struct conn *c, const struct conn_dial *d, struct err *err)
 {
 	struct sockaddr_storage sa;
@@ -57,7 +72,10 @@ static bool dial(struct conn *c, const struct conn_dial *d, struct err *err)
 	if (d->prepare && !d->prepare(d->prepare_arg, fd, err))
 		return false;
 	if (!d->unix_path) {
-		sock_tune(fd);
+		if (on_own_host(d))
+			sock_tune_own_host(fd);
+		else
+			sock_tune(fd);
 		if (!bind_source(fd, &d->from, err))
 			return false;
 	}
@@ -65,6 +83,8 @@ static bool dial(struct conn *c, const struct conn_dial *d, struct err *err)
 		c->connected_at_once = true;
 	else if (errno != EINPROGRESS)
 		return err_errno(err, "cannot connect to %s", name);
+	else
+		c->connected_at_once = on_own_host(d) && connected_meanwhile(fd);
 	return !d->tls || conn_tls_client(c, d, err);
 }
 

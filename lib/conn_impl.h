@@ -58,7 +58,7 @@ struct conn {
 	uint32_t timeout_ms;
 	uint32_t tls_posts; /* steps of the TLS state machine since the handshake: KeyUpdate and its like */
 	int rx_errno, tx_errno;
-	struct addr peer, local;
+	struct addr peer;
 	struct io io;
 	struct timer timer;  /* connect and handshake; lingering */
 	struct task work;    /* at the end of this turn */

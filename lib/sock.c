@@ -295,12 +295,24 @@ int sock_listen_unix(const char *path, struct err *err)
 	return fd;
 }
 
+static bool no_delay(int fd)
+{
+	const int on = 1;
+
+	return setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on)) == 0;
+}
+
+void sock_tune_own_host(int fd)
+{
+	no_delay(fd);
+}
+
 void sock_tune(int fd)
 {
 	const int on = 1, idle_s = 20, interval_s = 5, probes = 3;
 
 	_Static_assert(SOCK_DEAD_S == 20 + 3 * 5, "silence, and unanswered probes");
-	if (setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on)) != 0)
+	if (!no_delay(fd))
 		return; /* not TCP */
 	setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof(on));
 	setsockopt(fd, IPPROTO_TCP, TCP_KEEPIDLE, &idle_s, sizeof(idle_s));

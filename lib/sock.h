@@ -53,6 +53,8 @@ int sock_listen_unix(const char *path, struct err *err);
  * socket accepts has it too. tcp(7) */
 #define SOCK_DEAD_S 35
 void sock_tune(int fd);
+/* The same for a peer on this host, which cannot vanish without the kernel's saying so: no Nagle, no probes. */
+void sock_tune_own_host(int fd);
 /* SO_LINGER 0 and close: the peer sees RST. */
 void sock_reset_close(int fd);
 

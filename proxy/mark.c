@@ -77,14 +77,12 @@ bool mark_client_pooled(const struct mark *m, int fd, const struct addr *via, st
 	return mark_client(m, fd, &client, via, err);
 }
 
-bool mark_original(int fd, struct addr *ret)
+bool mark_original(int fd, const struct addr *peer, struct addr *ret)
 {
 	struct sockaddr_storage ss = {0};
-	socklen_t len = sizeof(struct sockaddr_in);
-	struct addr local;
-	bool v6 = sock_local(fd, &local) && local.ip.len == 16;
-	if (v6)
-		len = sizeof(struct sockaddr_in6);
+	bool v6 = peer->ip.len == 16;
+	socklen_t len = v6 ? sizeof(struct sockaddr_in6) : sizeof(struct sockaddr_in);
+
 	if (getsockopt(fd, v6 ? IPPROTO_IPV6 : IPPROTO_IP, WEFT_SO_ORIGINAL_DST, &ss, &len) != 0)
 		return false;
 	addr_from_sockaddr((struct sockaddr *)&ss, ret);

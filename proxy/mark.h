@@ -20,8 +20,8 @@ bool mark_exempt(const struct mark *m, int fd, struct err *err);
 bool mark_client(const struct mark *m, int fd, const struct addr *client, const struct addr *via, struct err *err);
 /* The pooled stand-in for a client, of the family of `via`. */
 bool mark_client_pooled(const struct mark *m, int fd, const struct addr *via, struct err *err);
-/* The original destination of an accepted outbound connection. False: not a captured connection. */
-bool mark_original(int fd, struct addr *ret);
+/* The original destination of an accepted outbound connection, which came from `peer`. False: not a captured connection. */
+bool mark_original(int fd, const struct addr *peer, struct addr *ret);
 /* How the capture of this network namespace stands, asked on any socket of this process. False: not captured (any more). */
 bool mark_state(const struct mark *m, int fd, struct weft_opt_state *ret);
 /* The source that the proxy dials its own application from: 127.0.0.6, or the IPv6 address that is dialled (with mark_client: abi.h). */

@@ -62,9 +62,9 @@ static bool own_port(uint16_t port)
 static enum verdict step_origdst(struct session *s)
 {
 	int fd = conn_fd(s->conn);
-	bool found = s->direction == OUTBOUND ? mark_original(fd, &s->to) : sock_local(fd, &s->to);
 	char peer[ADDR_TEXT_MAX], to[ADDR_TEXT_MAX];
 	s->peer = *conn_peer(s->conn);
+	bool found = s->direction == OUTBOUND ? mark_original(fd, &s->peer, &s->to) : sock_local(fd, &s->to);
 	event(EV_SESSION_OPEN, "direction=%s peer=\"%s\" to=\"%s\"", s->direction == OUTBOUND ? "outbound" : "inbound",
 	      addr_text(&s->peer, peer), found ? addr_text(&s->to, to) : "");
 	if (!found)

@@ -41,7 +41,7 @@ bool mark_client_pooled(const struct mark *m, int fd, const struct addr *via, st
 	return true;
 }
 
-bool mark_original(int fd, struct addr *ret)
+bool mark_original(int fd, const struct addr *peer, struct addr *ret)
 {
 	return addr_parse(STR(SPINE_VIP), ret);
 }

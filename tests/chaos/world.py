@@ -83,8 +83,8 @@ def work():
         with lock: slowest = max(slowest, time.monotonic() - began)
         time.sleep(0.004)
 ts = [threading.Thread(target=work) for _ in range(threads)]
+print("begun", flush=True)  # before the others print: it is written in pieces
 for t in ts: t.start()
-print("begun", flush=True)
 sys.stdin.readline()
 stop = True
 for t in ts: t.join()

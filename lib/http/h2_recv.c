@@ -1,8 +1,216 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* h2_recv.c: what nghttp2 reports of the peer's frames, turned into callbacks of streams and sessions. All of it runs inside
- * nghttp2_session_mem_recv() (h2.c, from the loop), except on_stream_close, which sending may cause too: resets are
- * therefore owed (h2_stream_lost) and told at the end of the turn, never from in here. */
+/* h2_recv.c: the reading half. Bytes of the connection are counted frame by frame, as far as the connection's share goes, and
+ * given to nghttp2; what that reports of the peer's frames is turned into callbacks of streams and sessions. The reports run
+ * inside nghttp2_session_mem_recv(), except on_close, which sending may cause too: resets are therefore owed (h2_stream_lost)
+ * and told at the end of the turn, never from in here. */
 #include "lib/http/h2_session.h"
+
+/* --- bytes --- */
+
+static const enum reason floods[H2_ODD_COUNT] = {
+    [H2_ODD_PING] = REASON_FLOOD_PING,        [H2_ODD_SETTINGS] = REASON_FLOOD_SETTINGS,
+    [H2_ODD_RESET] = REASON_FLOOD_RESET,      [H2_ODD_MADE_RESET] = REASON_FLOOD_MADE_RESET,
+    [H2_ODD_EMPTY_DATA] = REASON_FLOOD_EMPTY, [H2_ODD_EMPTY_HEADERS] = REASON_FLOOD_EMPTY,
+    [H2_ODD_UNKNOWN] = REASON_FLOOD_UNKNOWN,  [H2_ODD_GOAWAY] = REASON_FLOOD_GOAWAY,
+    [H2_ODD_BOMB] = REASON_FLOOD_HEAD,        [H2_ODD_PRIORITY] = REASON_FLOOD_PRIORITY,
+    [H2_ODD_WINDOW] = REASON_FLOOD_WINDOW,
+};
+
+void h2_flood(struct h2_session *s, enum reason why)
+{
+	why = s->role == HTTP_SERVER ? why : REASON_UPSTREAM_FLOOD;
+	h2_fail(s, why, ERR_LIMIT, reason_row(why)->text);
+}
+
+void h2_odd(struct h2_session *s, enum h2_odd what)
+{
+	if (!h2_guard_odd(&s->guard, what, h2_now(s)))
+		h2_flood(s, floods[what]);
+}
+
+static void check_id(struct h2_session *s, const struct h2_frame_head *f)
+{
+	enum h2_ids_says says = s->role == HTTP_SERVER ? h2_ids_frame(&s->ids, f) : H2_IDS_FINE;
+	if (says == H2_IDS_FINE)
+		return;
+	if (says == H2_IDS_CLOSED)
+		nghttp2_session_terminate_session(s->ng, NGHTTP2_STREAM_CLOSED);
+	h2_fail(s, REASON_PEER_PROTOCOL, ERR_PROTOCOL, "a frame on a stream that its sender had ended or passed over");
+}
+
+static void frame_head(struct h2_session *s, const struct h2_frame_head *f)
+{
+	check_id(s, f);
+	switch (f->type) {
+	case NGHTTP2_DATA:
+		if (f->length == 0 && !(f->flags & NGHTTP2_FLAG_END_STREAM))
+			h2_odd(s, H2_ODD_EMPTY_DATA);
+		break;
+	case NGHTTP2_HEADERS:
+	case NGHTTP2_CONTINUATION:
+		if (f->length == 0)
+			h2_odd(s, H2_ODD_EMPTY_HEADERS);
+		break;
+	case NGHTTP2_PRIORITY:
+		h2_odd(s, H2_ODD_PRIORITY);
+		break;
+	case NGHTTP2_WINDOW_UPDATE:
+		h2_odd(s, H2_ODD_WINDOW);
+		break;
+	case NGHTTP2_PING:
+		h2_odd(s, H2_ODD_PING);
+		break;
+	case NGHTTP2_SETTINGS:
+		h2_odd(s, H2_ODD_SETTINGS);
+		break;
+	case NGHTTP2_GOAWAY:
+		h2_odd(s, H2_ODD_GOAWAY);
+		break;
+	case NGHTTP2_RST_STREAM:
+	case NGHTTP2_PUSH_PROMISE:
+		break;
+	default:
+		h2_odd(s, H2_ODD_UNKNOWN);
+	}
+}
+
+static void recv_failed(struct h2_session *s, int rc)
+{
+	if (rc == NGHTTP2_ERR_TOO_MANY_CONTINUATIONS)
+		h2_flood(s, REASON_FLOOD_CONTINUATION);
+	else if (rc == NGHTTP2_ERR_FLOODED) /* acknowledgements that the peer does not read */
+		h2_flood(s, REASON_FLOOD_PING);
+	else
+		h2_fail(s, s->role == HTTP_SERVER ? REASON_PEER_PROTOCOL : REASON_UPSTREAM_PROTOCOL, ERR_PROTOCOL,
+			nghttp2_strerror(rc));
+}
+
+/* What this connection may begin: whoever sends two hundred at once lets others go first between them, and who gives up most of what it
+ * begins lets them go first more often. */
+static void look_at_share(struct h2_session *s)
+{
+	bool odd = h2_guard_gives_up_many(&s->guard);
+	s->taker.share = !odd && s->lim.heads_a_turn ? s->lim.heads_a_turn : H2_SHARE;
+	s->taker.cost = odd ? H2_ODD_COST : 1;
+}
+
+static bool may_begin(const struct h2_session *s)
+{
+	return s->role == HTTP_CLIENT || s->taker.left > 0;
+}
+
+/* One piece: counted frame by frame first, so that a flood ends before it is worked on. Returns how much of it was taken. */
+static size_t feed(struct h2_session *s, const uint8_t *p, size_t n)
+{
+	struct h2_frame_head f;
+	size_t at = 0;
+	bool head;
+	while (at < n && s->why == REASON_NONE && may_begin(s)) {
+		at += h2_track_step(&s->track, p + at, n - at, &head, &f);
+		if (head)
+			frame_head(s, &f);
+		if (head && f.type == NGHTTP2_HEADERS && s->role == HTTP_SERVER)
+			s->taker.left--;
+	}
+	if (s->why == REASON_NONE) {
+		ssize_t rc = nghttp2_session_mem_recv(s->ng, p, at);
+		if (rc < 0 && !s->closed)
+			recv_failed(s, (int)rc);
+	}
+	if (!h2_track_unfinished(&s->track)) {
+		s->head_at = 0;
+	} else if (!s->head_at || s->head_unit != s->track.units) {
+		s->head_at = h2_now(s) + s->lim.head_timeout_ms;
+		s->head_unit = s->track.units;
+	}
+	return at;
+}
+
+/* Takes what has come, as far as its share goes. */
+static void take(struct h2_session *s)
+{
+	h2_enter(s);
+	struct buf *rx = conn_rx(s->conn);
+	while (rx->len > 0 && !s->closed && s->why == REASON_NONE && !s->finished && may_begin(s)) {
+		struct str piece = buf_peek(rx);
+		s->last_rx_ms = h2_now(s);
+		size_t n = feed(s, (const uint8_t *)piece.p, piece.len);
+		if (!s->closed)
+			buf_drain(rx, n);
+	}
+	bool more = !s->closed && rx->len > 0;
+	look_at_share(s);
+	if (more && !s->finished && s->why == REASON_NONE)
+		turns_wait(loop_turns(s->loop), &s->taker);
+	else if (!s->closed && !s->finished && s->why == REASON_NONE && conn_rx_eof(s->conn)) {
+		bool quiet = s->n_streams == 0;
+		if (!quiet)
+			s->why = s->role == HTTP_SERVER ? REASON_CLIENT_GONE : REASON_UPSTREAM_RESET;
+		err_set(&s->err, ERR_CLOSED, "the HTTP/2 peer closed the connection");
+		h2_finish(s);
+	}
+	if (!s->closed && !s->finished) {
+		h2_time_arm(s);
+		h2_kick(s);
+	}
+	h2_leave(s);
+}
+
+static void on_rx(void *ctx)
+{
+	struct h2_session *s = ctx;
+	MUST_BE(s, H2_SESSION_MAGIC);
+	if (s->role == HTTP_SERVER)
+		turns_enter(loop_turns(s->loop), &s->taker);
+	if (!turns_waits(&s->taker))
+		take(s);
+}
+
+static void on_go(struct taker *k)
+{
+	take(CONTAINER_OF(k, struct h2_session, taker));
+}
+
+static void on_tx_room(void *ctx)
+{
+	h2_kick(ctx);
+}
+
+static void on_fail(void *ctx, const struct err *err)
+{
+	struct h2_session *s = ctx;
+	h2_enter(s);
+	if (s->why == REASON_NONE) {
+		s->err = *err;
+		if (err->code == ERR_LIMIT)
+			s->why = s->role == HTTP_SERVER ? REASON_FLOOD_TLS : REASON_UPSTREAM_FLOOD;
+		else if (s->n_streams > 0 || s->role == HTTP_CLIENT)
+			s->why = s->role == HTTP_SERVER ? REASON_CLIENT_GONE : REASON_UPSTREAM_RESET;
+	}
+	h2_finish(s);
+	h2_leave(s);
+}
+
+static void on_open(void *ctx)
+{
+	h2_kick(ctx);
+}
+
+const struct conn_events h2_conn_events = {
+    .on_open = on_open,
+    .on_rx = on_rx,
+    .on_tx_room = on_tx_room,
+    .on_fail = on_fail,
+};
+
+void h2_recv_init(struct h2_session *s)
+{
+	taker_init(&s->taker, on_go);
+	look_at_share(s);
+	h2_track_init(&s->track, s->role == HTTP_SERVER);
+}
+
+/* --- reports --- */
 
 /* The owner closed the session, or it is ending: nghttp2 shall stop. */
 static bool stopped(const struct h2_session *s)
@@ -199,7 +407,8 @@ static int on_frame(nghttp2_session *ng, const nghttp2_frame *f, void *ctx)
 	case NGHTTP2_DATA:
 		if (st && end_stream)
 			message_ended(st);
-		else if (f->hd.length > 0 && f->hd.length == f->data.padlen) /* without padding: h2.c has counted it */
+		else if (f->hd.length > 0 &&
+			 f->hd.length == f->data.padlen) /* without padding: frame_head() has counted it */
 			h2_odd(s, H2_ODD_EMPTY_DATA);
 		break;
 	case NGHTTP2_RST_STREAM:

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* h2_session.h: the inside of an HTTP/2 connection, shared by the files that make the codec: h2.c (lifetime, turns, what owners
- * call), h2_recv.c (what nghttp2 reports of the peer), h2_send.c (what leaves) and h2_time.c (deadlines, PING, drain). Nobody else includes it. */
+ * call), h2_recv.c (input), h2_send.c (what leaves) and h2_time.c (deadlines, PING, drain). Nobody else includes it. */
 #ifndef WEFT_LIB_HTTP_H2_SESSION_H
 #define WEFT_LIB_HTTP_H2_SESSION_H
 
@@ -106,15 +106,17 @@ struct h2_session {
 };
 
 /* h2.c */
-void h2_kick(struct h2_session *s); /* output and owed callbacks at the end of this turn */
+void h2_enter(struct h2_session *s); /* callbacks may run from here on: nothing is freed */
+void h2_leave(struct h2_session *s); /* frees what was to go; `s` itself, when it was closed meanwhile */
+void h2_kick(struct h2_session *s);  /* output and owed callbacks at the end of this turn */
 struct h2_stream *h2_stream_new(struct h2_session *s, int32_t id);
 void h2_stream_lost(struct h2_stream *st, enum reason why, bool unprocessed); /* owes on_reset */
 void h2_stream_settle(struct h2_stream *st);                                  /* frees it if nobody has it any more */
 void h2_stream_rst(struct h2_stream *st, uint32_t code);
 /* The connection ends: GOAWAY with the reason's code goes out, then on_closed. */
 void h2_fail(struct h2_session *s, enum reason why, enum err_code code, const char *text);
-void h2_odd(struct h2_session *s, enum h2_odd what);
-void h2_flood(struct h2_session *s, enum reason why); /* client: REASON_UPSTREAM_FLOOD instead */
+/* The end: every open stream is told, then the owner of the session. Nothing is read or sent any more. */
+void h2_finish(struct h2_session *s);
 void h2_drain_told(struct h2_session *s);
 bool h2_tx_blocked(const struct h2_session *s);
 void h2_room_check(struct h2_stream *st);                   /* after bytes of out have left */
@@ -132,6 +134,10 @@ static inline uint64_t h2_now(const struct h2_session *s)
 }
 
 /* h2_recv.c */
+extern const struct conn_events h2_conn_events; /* ctx: the session */
+void h2_recv_init(struct h2_session *s);        /* guard and limits are set */
+void h2_odd(struct h2_session *s, enum h2_odd what);
+void h2_flood(struct h2_session *s, enum reason why); /* client: REASON_UPSTREAM_FLOOD instead */
 void h2_recv_callbacks(nghttp2_session_callbacks *cbs);
 
 /* h2_send.c */

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* request_impl.h: the request as the files of its spine see it: request.c (the steps), request_retry.c (further attempts), request_hedge.c (one
- * beside another), request_shed.c (short of memory). Nobody else. */
+/* request_impl.h: the request as the files of its spine see it: request.c (the steps and the way up), request_answer.c (the
+ * way down), request_retry.c (further attempts), request_hedge.c (one beside another), request_shed.c (short of memory). Nobody else. */
 #ifndef WEFT_PROXY_REQUEST_IMPL_H
 #define WEFT_PROXY_REQUEST_IMPL_H
 
@@ -81,14 +81,31 @@ static inline const struct codec_ops *ops_of(struct http_stream *st)
 
 /* Goes on from the step that it waits at. */
 void request_run(struct request *r);
-/* A whole answer of our own, in the caller's protocol, or the end of the one that has begun; the request is over then. `unprocessed`: the
- * application has not had the request (told to the other sidecar only). */
-enum verdict request_answer(struct request *r, enum reason reason, bool unprocessed);
+/* The last step, from wherever it is: the request is over. */
+enum verdict request_finish(struct request *r);
 /* What came of the attempt is known; `why` is its end, not always the request's. */
 void request_end_attempt(struct request *r, enum reason why);
 
 /* The service that is called in the end: the backend of a route, or the one that was asked for. NULL: none. */
 const char *request_service(const struct request *r);
+/* As much of the body as the upstream stream takes. */
+void request_send_up(struct request *r);
+/* Something went up: of a tunnel that may have been the last. */
+void request_tunnel_moved(struct request *r);
+/* Trailers as they may be passed on, in the request's arena: what only sidecars may say is said in heads, and by nobody else. NULL: no
+ * memory for them. */
+struct fields *request_keep_trailers(struct request *r, const struct fields *f, bool from_sidecar);
+
+/* --- request_answer.c --- */
+
+/* A whole answer of our own, in the caller's protocol, or the end of the one that has begun; the request is over then. `unprocessed`: the
+ * application has not had the request (told to the other sidecar only). */
+enum verdict request_answer(struct request *r, enum reason reason, bool unprocessed);
+/* As much of the answer as the downstream stream takes. */
+void request_send_down(struct request *r);
+/* Gives up the attempts that are on their way. */
+void request_drop_upstream(struct request *r, enum reason reason);
+extern const struct http_stream_events request_up_events; /* ctx: the request */
 /* The stream whose final head is `m` becomes the upstream stream. */
 void request_take(struct request *r, struct http_stream *up, struct message *m);
 

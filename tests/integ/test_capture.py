@@ -231,7 +231,7 @@ n, first, family, source, net = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3],
 hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]; resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 held, wrong = [], []
 for i in range(n):
-    s = socket.socket(socket.AF_INET if family == "v4" else socket.AF_INET6); s.settimeout(20)
+    s = socket.socket(socket.AF_INET if family == "v4" else socket.AF_INET6); s.settimeout(float(sys.argv[6]))
     s.setsockopt(1, 2, 1); s.bind((source, first + i))
     port = 1000 + i
     dst = {"v4": "10.98.%d.%d" % (net, i % 250 + 1), "v6": "fd00:98::%d:%x" % (net, i + 1),
@@ -254,7 +254,7 @@ def test_identical_local_ports_never_mix_up_destinations(net, cap):
     a.add_address("fd00:99::77/64")
     cap.mesh(a, "client", mode="tell")
     jobs = [("v4", a.ip4), ("mapped", "::ffff:10.99.0.77"), ("v6", a.ip6), ("v6", "fd00:99::77")]
-    ramps = [a.popen([netns.PYTHON, "-u", "-c", RAMP, 2000, 20000, family, source, i], stdin=-1) for i, (family, source) in enumerate(jobs)]
+    ramps = [a.popen([netns.PYTHON, "-u", "-c", RAMP, 2000, 20000, family, source, i, 20 * netns.PATIENCE], stdin=-1) for i, (family, source) in enumerate(jobs)]
     results = [json.loads(r.wait_output("^held (.*)", 120).group(1)) for r in ramps]
     assert [r["held"] for r in results] == [2000] * 4
     assert [r["wrong"] for r in results] == [0] * 4, results

@@ -44,9 +44,12 @@ class Timeout(AssertionError):
     """A condition did not come true before its deadline; the text says what was awaited and what was seen."""
 
 
+PATIENCE = float(os.environ.get("WEFT_PATIENCE", 1))  # of every wait_until(): more where a machine is slow as an emulated one is
+
+
 def wait_until(condition, timeout=10.0, what="condition"):
     """Calls condition() until it returns something true, and returns that. Raises Timeout; never sleeps longer than needed."""
-    end = time.monotonic() + timeout
+    end = time.monotonic() + timeout * PATIENCE
     pause = 0.005
     while True:
         value = condition()

@@ -56,10 +56,8 @@ static void make_key(void)
 
 static size_t class_of(size_t size)
 {
-	size_t c = 0;
-	while (c < CLASSES && ((size_t)64 << c) < size)
-		c++;
-	return pooled ? c : LARGE;
+	size_t c = size <= 64 ? 0 : 58 - (size_t)__builtin_clzl(size - 1);
+	return pooled ? MIN(c, (size_t)LARGE) : LARGE;
 }
 
 static size_t room(const struct block *b)

@@ -7,7 +7,6 @@
  * if the application provably has not had the request ("unprocessed") or it is idempotent (retry.h). */
 #include "proxy/request_impl.h"
 
-#include "lib/mem.h"
 #include "lib/pressure.h"
 #include "proxy/forward.h"
 #include "proxy/hop.h"
@@ -324,7 +323,7 @@ static void request_free(void *arg)
 	endpoint_set_unref(&r->set);
 	snapshot_unref(&r->snapshot);
 	arena_done(&r->arena);
-	mem_free(r);
+	small_free(r);
 }
 
 static enum verdict step_finish(struct request *r)
@@ -448,7 +447,7 @@ static const struct http_stream_events down_events = {
 bool request_begin(struct request_owner *o, struct http_stream *st, const struct http_stream_events **ret_ev,
 		   void **ret_ctx, struct arena **ret_arena)
 {
-	struct request *r = NEW(struct request);
+	struct request *r = small_zalloc(sizeof(*r));
 	r->magic = REQUEST_MAGIC;
 	r->owner = o;
 	r->p = o->p;

@@ -4,6 +4,7 @@
 #ifndef WEFT_PROXY_REQUEST_IMPL_H
 #define WEFT_PROXY_REQUEST_IMPL_H
 
+#include "lib/small.h"
 #include "proxy/request.h"
 #include "proxy/retry.h"
 #include "proxy/route.h"
@@ -71,6 +72,7 @@ struct request {
 	bool fresh;   /* goes again over a connection that has served nobody: a kept one was closed under it */
 	bool touched; /* an attempt that was lost may have reached an application: never again "unprocessed" */
 };
+_Static_assert(sizeof(struct request) <= SMALL_MAX, "comes from the lists of small.h");
 
 static inline const struct codec_ops *ops_of(struct http_stream *st)
 {

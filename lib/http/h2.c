@@ -9,6 +9,7 @@
 #include "lib/http/h2_session.h"
 
 #include "lib/mem.h"
+#include "lib/small.h"
 
 static uint32_t h2_room(const struct http_session *base);
 static size_t h2_send_room(const struct http_stream *base);
@@ -21,7 +22,7 @@ _Static_assert(sizeof(struct h2_stream) <= 512, "a hundred streams stay small");
 
 struct h2_stream *h2_stream_new(struct h2_session *s, int32_t id)
 {
-	struct h2_stream *st = NEW(struct h2_stream);
+	struct h2_stream *st = small_zalloc(sizeof(*st));
 	st->base.ops = &codec_h2;
 	st->base.session = &s->base;
 	st->magic = H2_STREAM_MAGIC;
@@ -93,7 +94,7 @@ static void stream_free_all(struct list *l)
 	list_for_each_safe (st, l, struct h2_stream, node) {
 		list_remove(&st->node);
 		st->magic = 0;
-		mem_free(st);
+		small_free(st);
 	}
 }
 

@@ -40,6 +40,14 @@ struct h2_stream *h2_stream_new(struct h2_session *s, int32_t id)
 	return st;
 }
 
+struct h2_stream *h2_stream_find(struct h2_session *s, int32_t id)
+{
+	struct h2_stream *st = nghttp2_session_get_stream_user_data(s->ng, id);
+	MUST(!st || st->magic == H2_STREAM_MAGIC);
+	s->last = st && st->open ? st : NULL;
+	return st;
+}
+
 static void stream_clear(struct h2_session *s, struct h2_stream *st)
 {
 	list_remove(&st->due);
@@ -54,6 +62,8 @@ void h2_stream_settle(struct h2_stream *st)
 	struct h2_session *s = h2_session_of(st);
 	if (st->attached || st->open)
 		return;
+	if (s->last == st)
+		s->last = NULL;
 	stream_clear(s, st);
 	list_remove(&st->node);
 	list_push(&s->dead, &st->node);
@@ -211,6 +221,7 @@ void h2_finish(struct h2_session *s)
 	if (s->finished || s->closed)
 		return;
 	s->finished = true;
+	s->last = NULL;
 	h2_time_stop(s);
 	task_cancel(&s->turn);
 	turns_leave(&s->taker);

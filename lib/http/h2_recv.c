@@ -218,13 +218,6 @@ static bool stopped(const struct h2_session *s)
 	return s->closed || s->finished;
 }
 
-static struct h2_stream *stream_of(nghttp2_session *ng, int32_t id)
-{
-	struct h2_stream *st = nghttp2_session_get_stream_user_data(ng, id);
-	MUST(!st || st->magic == H2_STREAM_MAGIC);
-	return st;
-}
-
 static enum reason malformed(const struct h2_session *s)
 {
 	return s->role == HTTP_SERVER ? REASON_BAD_REQUEST : REASON_UPSTREAM_PROTOCOL;
@@ -268,7 +261,7 @@ static int on_begin_headers(nghttp2_session *ng, const nghttp2_frame *f, void *c
 		stream_begins(s, f->hd.stream_id);
 		return stopped(s) ? NGHTTP2_ERR_CALLBACK_FAILURE : 0;
 	}
-	struct h2_stream *st = stream_of(ng, f->hd.stream_id);
+	struct h2_stream *st = h2_stream_at(s, f->hd.stream_id);
 	s->head_of = st;
 	if (st && h2_listening(st))
 		h2_head_begin(&st->in, st->base.arena, false, st->head_in);
@@ -343,7 +336,7 @@ static void section_complete(struct h2_session *s, struct h2_stream *st, bool en
 static int on_invalid_frame(nghttp2_session *ng, const nghttp2_frame *f, int code, void *ctx)
 {
 	struct h2_session *s = ctx;
-	struct h2_stream *st = f->hd.stream_id ? stream_of(ng, f->hd.stream_id) : NULL;
+	struct h2_stream *st = f->hd.stream_id ? h2_stream_at(s, f->hd.stream_id) : NULL;
 	if (st && (code == NGHTTP2_ERR_HTTP_HEADER || code == NGHTTP2_ERR_HTTP_MESSAGING) && h2_listening(st))
 		h2_stream_lost(st, malformed(s), false); /* nghttp2 has queued the RST_STREAM */
 	return 0;
@@ -356,7 +349,7 @@ static int on_data(nghttp2_session *ng, uint8_t flags, int32_t id, const uint8_t
 	struct h2_session *s = ctx;
 	if (stopped(s))
 		return NGHTTP2_ERR_CALLBACK_FAILURE;
-	struct h2_stream *st = stream_of(ng, id);
+	struct h2_stream *st = h2_stream_at(s, id);
 	nghttp2_session_consume_connection(ng, n);
 	if (st && h2_listening(st)) {
 		st->progress_ms = h2_now(s);
@@ -397,7 +390,7 @@ static int on_frame(nghttp2_session *ng, const nghttp2_frame *f, void *ctx)
 	struct h2_session *s = ctx;
 	if (stopped(s))
 		return NGHTTP2_ERR_CALLBACK_FAILURE;
-	struct h2_stream *st = f->hd.stream_id ? stream_of(ng, f->hd.stream_id) : NULL;
+	struct h2_stream *st = f->hd.stream_id ? h2_stream_at(s, f->hd.stream_id) : NULL;
 	bool end_stream = f->hd.flags & NGHTTP2_FLAG_END_STREAM;
 	switch (f->hd.type) {
 	case NGHTTP2_HEADERS:
@@ -434,11 +427,13 @@ static int on_frame(nghttp2_session *ng, const nghttp2_frame *f, void *ctx)
 static int on_close(nghttp2_session *ng, int32_t id, uint32_t code, void *ctx)
 {
 	struct h2_session *s = ctx;
-	struct h2_stream *st = stream_of(ng, id);
+	struct h2_stream *st = h2_stream_at(s, id);
 	if (!st)
 		return 0;
 	if (s->head_of == st)
 		s->head_of = NULL;
+	if (s->last == st)
+		s->last = NULL;
 	st->open = false;
 	h2_kick(s);
 	if (st->in_ended && st->out_left && !st->peer_reset)

@@ -5,13 +5,6 @@
 
 #include "lib/mem.h"
 
-static struct h2_stream *stream_of(nghttp2_session *ng, int32_t id)
-{
-	struct h2_stream *st = nghttp2_session_get_stream_user_data(ng, id);
-	MUST(!st || st->magic == H2_STREAM_MAGIC);
-	return st;
-}
-
 /* --- heads --- */
 
 static int submit_response(struct h2_stream *st, const struct message *m, const struct h2_nv *nv, bool end)
@@ -120,7 +113,7 @@ struct h2_nv_copy *h2_nv_copy(const struct fields *f)
 ssize_t h2_read_body(nghttp2_session *ng, int32_t id, uint8_t *buf, size_t room, uint32_t *flags,
 		     nghttp2_data_source *src, void *ctx)
 {
-	struct h2_stream *st = stream_of(ng, id);
+	struct h2_stream *st = h2_stream_at(ctx, id);
 	MUST(st != NULL);
 	if (st->out.len == 0 && !st->out_ended) {
 		st->deferred = true;
@@ -160,7 +153,7 @@ static int send_data(nghttp2_session *ng, nghttp2_frame *f, const uint8_t *hd, s
 		     void *ctx)
 {
 	struct h2_session *s = ctx;
-	struct h2_stream *st = stream_of(ng, f->hd.stream_id);
+	struct h2_stream *st = h2_stream_at(s, f->hd.stream_id);
 	if (h2_tx_blocked(s))
 		return NGHTTP2_ERR_WOULDBLOCK;
 	MUST(st != NULL && st->out.len >= n);
@@ -179,7 +172,7 @@ static int send_data(nghttp2_session *ng, nghttp2_frame *f, const uint8_t *hd, s
 static int before_frame(nghttp2_session *ng, const nghttp2_frame *f, void *ctx)
 {
 	struct h2_session *s = ctx;
-	struct h2_stream *st = f->hd.type == NGHTTP2_HEADERS ? stream_of(ng, f->hd.stream_id) : NULL;
+	struct h2_stream *st = f->hd.type == NGHTTP2_HEADERS ? h2_stream_at(s, f->hd.stream_id) : NULL;
 	if (st && !st->head_left) {
 		st->head_left = true;
 		st->tx_at = conn_tx_bytes(s->conn) + conn_tx(s->conn)->len;
@@ -199,7 +192,7 @@ static void end_stream_left(struct h2_session *s, struct h2_stream *st)
 static int on_sent(nghttp2_session *ng, const nghttp2_frame *f, void *ctx)
 {
 	struct h2_session *s = ctx;
-	struct h2_stream *st = f->hd.stream_id ? stream_of(ng, f->hd.stream_id) : NULL;
+	struct h2_stream *st = f->hd.stream_id ? h2_stream_at(s, f->hd.stream_id) : NULL;
 	bool ends = f->hd.flags & NGHTTP2_FLAG_END_STREAM;
 	switch (f->hd.type) {
 	case NGHTTP2_HEADERS:
@@ -227,7 +220,7 @@ static int on_sent(nghttp2_session *ng, const nghttp2_frame *f, void *ctx)
 static int on_not_sent(nghttp2_session *ng, const nghttp2_frame *f, int code, void *ctx)
 {
 	struct h2_session *s = ctx;
-	struct h2_stream *st = f->hd.type == NGHTTP2_HEADERS ? stream_of(ng, f->hd.stream_id) : NULL;
+	struct h2_stream *st = f->hd.type == NGHTTP2_HEADERS ? h2_stream_at(s, f->hd.stream_id) : NULL;
 	/* A request that could not be opened is closed by nghttp2 as REFUSED_STREAM; a response or trailers that cannot be sent
 	 * (larger than nghttp2 packs) end the stream here. */
 	if (!st || f->headers.cat == NGHTTP2_HCAT_REQUEST || code == NGHTTP2_ERR_STREAM_CLOSED ||

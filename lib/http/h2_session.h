@@ -76,6 +76,8 @@ struct h2_session {
 	enum http_role role;
 	/* Whose fields nghttp2 reports; NULL: nobody's, or its stream has closed. */
 	struct h2_stream *head_of;
+	struct h2_stream
+	    *last; /* that nghttp2 was asked for: it reports several things of one in a row; NULL: none that is open */
 	struct list streams, due, dead;
 	uint32_t n_streams; /* in .streams */
 	size_t queued;      /* bytes in all streams' out */
@@ -110,6 +112,7 @@ void h2_enter(struct h2_session *s); /* callbacks may run from here on: nothing 
 void h2_leave(struct h2_session *s); /* frees what was to go; `s` itself, when it was closed meanwhile */
 void h2_kick(struct h2_session *s);  /* output and owed callbacks at the end of this turn */
 struct h2_stream *h2_stream_new(struct h2_session *s, int32_t id);
+struct h2_stream *h2_stream_find(struct h2_session *s, int32_t id); /* asks nghttp2; NULL: it has none of that id */
 void h2_stream_lost(struct h2_stream *st, enum reason why, bool unprocessed); /* owes on_reset */
 void h2_stream_settle(struct h2_stream *st);                                  /* frees it if nobody has it any more */
 void h2_stream_rst(struct h2_stream *st, uint32_t code);
@@ -127,6 +130,10 @@ static inline bool h2_listening(const struct h2_stream *st) /* its owner may sti
 static inline struct h2_session *h2_session_of(const struct h2_stream *st)
 {
 	return (struct h2_session *)st->base.session;
+}
+static inline struct h2_stream *h2_stream_at(struct h2_session *s, int32_t id)
+{
+	return s->last && s->last->id == id ? s->last : h2_stream_find(s, id);
 }
 static inline uint64_t h2_now(const struct h2_session *s)
 {

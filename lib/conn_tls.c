@@ -38,6 +38,14 @@ static void on_info(const SSL *ssl, int where, int value)
 		c->tls_posts++;
 }
 
+/* OpenSSL's queue of errors must be empty before a call whose result SSL_get_error() explains. It is, nearly always, and ERR_clear_error() goes
+ * through all of its 16 places. */
+static void forget_errors(void)
+{
+	if (ERR_peek_error() != 0)
+		ERR_clear_error();
+}
+
 /* --- the BIO --- */
 
 static int bio_read(BIO *bio, char *p, int len)
@@ -232,7 +240,7 @@ enum conn_step conn_tls_fill(struct conn *c)
 		int waiting = SSL_pending(c->ssl);
 		uint8_t *p = buf_reserve(&c->rx, MIN(MAX((size_t)waiting, READ_MIN), RECORD_MAX), &room);
 
-		ERR_clear_error();
+		forget_errors();
 		int ret = SSL_read_ex(c->ssl, p, room, &n);
 		buf_commit(&c->rx, n);
 		c->tls_wants_write = false;
@@ -285,7 +293,7 @@ enum conn_step conn_tls_drain(struct conn *c)
 		struct str bytes = gather(c);
 		size_t n = 0;
 
-		ERR_clear_error();
+		forget_errors();
 		int ret = SSL_write_ex(c->ssl, bytes.p, bytes.len, &n);
 		if (ret == 1) {
 			c->tx_pending = 0;

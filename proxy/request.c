@@ -79,7 +79,8 @@ static void look_up(struct request *r)
 
 static enum verdict step_head(struct request *r)
 {
-	look_up(r);
+	if (r->snapshot != view_snapshot(r->p->view)) /* a head of HTTP/1 may come long after its connection */
+		look_up(r);
 	if (pressure_level() == PRESSURE_REFUSE)
 		return request_answer(r, REASON_OVERLOAD, true);
 	if (r->subject.direction == OUTBOUND) {

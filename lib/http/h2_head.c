@@ -316,7 +316,7 @@ void h2_head_end(struct h2_head *h, const struct http_limits *lim, bool end_stre
 
 /* --- sending --- */
 
-static void nv_put(struct h2_nv *nv, struct str name, struct str value)
+static void nv_add(struct h2_nv *nv, struct str name, struct str value, uint8_t flags)
 {
 	if (nv->n == nv->cap) {
 		size_t cap = nv->cap * 2;
@@ -327,16 +327,31 @@ static void nv_put(struct h2_nv *nv, struct str name, struct str value)
 		nv->v = v;
 		nv->cap = cap;
 	}
-	/* Secrets never enter the peer's dynamic table (RFC 7541 7.1.3). */
-	bool secret = str_ieq(name, STR("authorization")) || str_ieq(name, STR("proxy-authorization")) ||
-		      (str_ieq(name, STR("cookie")) && value.len < 20);
 	nv->v[nv->n++] = (nghttp2_nv){
 	    .name = (uint8_t *)name.p,
 	    .value = (uint8_t *)(value.len ? value.p : ""),
 	    .namelen = name.len,
 	    .valuelen = value.len,
-	    .flags = secret ? NGHTTP2_NV_FLAG_NO_INDEX : NGHTTP2_NV_FLAG_NONE,
+	    .flags = flags,
 	};
+}
+
+/* A name of the program's own, lower case: nghttp2 need not copy it. */
+static void nv_own(struct h2_nv *nv, struct str name, struct str value)
+{
+	nv_add(nv, name, value, NGHTTP2_NV_FLAG_NO_COPY_NAME);
+}
+
+/* Secrets never enter the peer's dynamic table (RFC 7541 7.1.3). */
+static bool is_secret(struct str name, struct str value)
+{
+	return str_ieq(name, STR("authorization")) || str_ieq(name, STR("proxy-authorization")) ||
+	       (str_ieq(name, STR("cookie")) && value.len < 20);
+}
+
+static void nv_put(struct h2_nv *nv, struct str name, struct str value)
+{
+	nv_add(nv, name, value, is_secret(name, value) ? NGHTTP2_NV_FLAG_NO_INDEX : NGHTTP2_NV_FLAG_NONE);
 }
 
 static void nv_begin(struct h2_nv *nv)
@@ -355,22 +370,22 @@ bool h2_is_connect(const struct message *m)
 static void nv_request(struct h2_nv *nv, const struct message *m)
 {
 	bool connect = h2_is_connect(m);
-	nv_put(nv, STR(":method"), connect ? STR("CONNECT") : m->method);
+	nv_own(nv, STR(":method"), connect ? STR("CONNECT") : m->method);
 	if (connect && m->protocol.len)
-		nv_put(nv, STR(":protocol"), m->protocol);
+		nv_own(nv, STR(":protocol"), m->protocol);
 	if (!connect || m->protocol.len) {
-		nv_put(nv, STR(":scheme"), m->scheme.len ? m->scheme : STR("http"));
-		nv_put(nv, STR(":path"), m->path.len ? m->path : STR("/"));
+		nv_own(nv, STR(":scheme"), m->scheme.len ? m->scheme : STR("http"));
+		nv_own(nv, STR(":path"), m->path.len ? m->path : STR("/"));
 	}
 	if (m->authority.len)
-		nv_put(nv, STR(":authority"), m->authority);
+		nv_own(nv, STR(":authority"), m->authority);
 }
 
 static void nv_response(struct h2_nv *nv, const struct message *m)
 {
 	MUST(m->status >= 100 && m->status <= 999);
 	/* HTTP/2 has no 101: what it opens is opened by a 200 (RFC 8441 5). */
-	nv_put(nv, STR(":status"), str_from_u64(m->status == 101 ? 200 : m->status, nv->status));
+	nv_own(nv, STR(":status"), str_from_u64(m->status == 101 ? 200 : m->status, nv->status));
 }
 
 static bool has_length(const struct message *m)
@@ -390,7 +405,7 @@ void h2_nv_message(struct h2_nv *nv, const struct message *m)
 	else
 		nv_response(nv, m);
 	if (has_length(m))
-		nv_put(nv, STR("content-length"), str_from_u64(m->content_length, nv->number));
+		nv_own(nv, STR("content-length"), str_from_u64(m->content_length, nv->number));
 	for (size_t i = 0; i < m->fields.len; i++) {
 		const struct field *f = &m->fields.v[i];
 		if (is_connection_field(f->name))

@@ -33,7 +33,7 @@ enum h2_asked { H2_ASKED_OTHER, H2_ASKED_HEAD, H2_ASKED_CONNECT }; /* the method
 /* The field list is complete: whole-message rules and framing. Afterwards h->bad says whether it may be used. */
 void h2_head_end(struct h2_head *h, const struct http_limits *lim, bool end_stream, enum h2_asked asked);
 
-/* Name-value pairs ready for nghttp2 (which copies them and lower-cases the names). */
+/* Name-value pairs ready for nghttp2 (which copies them, but for names that are literals here, and lower-cases the names). */
 struct h2_nv {
 	nghttp2_nv *v;
 	size_t n, cap;

@@ -36,7 +36,8 @@ enum h2_ids_says h2_ids_frame(struct h2_ids *ids, const struct h2_frame_head *f)
 		ended(ids, f->stream);
 	if ((f->type != TYPE_DATA && !headers) || f->stream % 2 == 0) /* nghttp2 knows what ids of a client are */
 		return H2_IDS_FINE;
-	if (has_ended(ids, f->stream))
+	/* One that is not open yet has not ended either: its RST_STREAM would have ended the connection. */
+	if (f->stream <= ids->last && has_ended(ids, f->stream))
 		return H2_IDS_CLOSED;
 	if (headers && f->stream >= ids->gap_lo && f->stream <= ids->gap_hi)
 		return H2_IDS_UNUSED;

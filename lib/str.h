@@ -34,9 +34,14 @@ static inline bool str_is(struct str a, const char *z)
 }
 
 bool str_same_letters(const char *a, const char *b, size_t len); /* ASCII case-insensitive */
-static inline bool str_ieq(struct str a, struct str b)           /* the same; names differ in length, mostly */
+/* False: the two are no spellings of one letter. True says little. Most names that are compared differ in the first. */
+static inline bool str_letter_may_be(char a, char b)
 {
-	return a.len == b.len && str_same_letters(a.p, b.p, a.len);
+	return ((a ^ b) & ~0x20) == 0;
+}
+static inline bool str_ieq(struct str a, struct str b) /* the same; names differ in length, mostly */
+{
+	return a.len == b.len && (a.len == 0 || str_letter_may_be(a.p[0], b.p[0])) && str_same_letters(a.p, b.p, a.len);
 }
 bool str_starts(struct str s, struct str prefix);
 bool str_find(struct str s, char c, size_t *ret_at); /* first c */

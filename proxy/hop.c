@@ -75,6 +75,8 @@ static bool needs_saying(const struct fields *f, size_t i, char base)
 static bool encode_case(struct message *m)
 {
 	size_t train = 0, lower = 0;
+	if (m->version == HTTP_2) /* lower case by its own rules */
+		return true;
 	for (size_t i = 0; i < m->fields.len; i++) {
 		train += is_train(m->fields.v[i].name);
 		lower += is_lower(m->fields.v[i].name);
@@ -194,7 +196,8 @@ static bool decode_reason(struct message *m, struct str v)
 
 static bool is_own(struct str name)
 {
-	return name.len >= PREFIX.len && str_same_letters(name.p, PREFIX.p, PREFIX.len);
+	return name.len >= PREFIX.len && str_letter_may_be(name.p[0], PREFIX.p[0]) &&
+	       str_same_letters(name.p, PREFIX.p, PREFIX.len);
 }
 
 bool hop_bars_trailer(struct str name, bool from_sidecar)

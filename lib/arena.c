@@ -8,13 +8,11 @@
 #include <stdarg.h>
 #include <stdio.h>
 
-#define ALIGN    16
 #define NO_CLASS CHUNK_CLASSES /* a block from mem_alloc */
 
 struct arena_block {
 	struct arena_block *next;
 	enum chunk_class class;
-	size_t len, used; /* of data */
 };
 _Static_assert(sizeof(struct arena_block) <= CHUNK_HEADER, "a block's header fits before a chunk's bytes");
 
@@ -38,11 +36,12 @@ void arena_done(struct arena *a)
 			chunk_put(b, b->class);
 	}
 	a->head = NULL;
+	a->at = a->end = NULL;
 	a->used = 0;
 }
 
-/* The smallest class that is at least twice the last one's (2, 4, 8, 16 KiB) and holds n. */
-static struct arena_block *add_block(struct arena *a, size_t n)
+/* The smallest class that is at least twice the last one's (2, 4, 8, 16 KiB) and holds n; the first n bytes are taken. */
+static uint8_t *add_block(struct arena *a, size_t n)
 {
 	enum chunk_class c = a->head && a->head->class != NO_CLASS ? MIN(a->head->class + 1, CHUNK_16K) : CHUNK_2K;
 	struct arena_block *b;
@@ -53,30 +52,32 @@ static struct arena_block *add_block(struct arena *a, size_t n)
 		b = mem_alloc(CHUNK_HEADER + n);
 	else
 		b = chunk_get(c);
-	*b = (struct arena_block){.class = c, .len = c == NO_CLASS ? n : chunk_size(c)};
+	*b = (struct arena_block){.class = c};
 	if (c == NO_CLASS && a->head) { /* full from the start: behind the head, whose room stays in use */
 		b->next = a->head->next;
 		a->head->next = b;
-	} else {
-		b->next = a->head;
-		a->head = b;
+		return data(b);
 	}
-	return b;
+	b->next = a->head;
+	a->head = b;
+	a->at = data(b) + n;
+	a->end = data(b) + (c == NO_CLASS ? n : chunk_size(c));
+	return data(b);
 }
 
-void *arena_alloc(struct arena *a, size_t n)
+void *arena_alloc_block(struct arena *a, size_t n)
 {
-	size_t rounded = (n + ALIGN - 1) & ~(size_t)(ALIGN - 1);
-	struct arena_block *b = a->head;
+	size_t rounded = (n + ARENA_ALIGN - 1) & ~(size_t)(ARENA_ALIGN - 1);
+	uint8_t *p = a->at;
 
 	if (n == 0)
-		rounded = ALIGN;
+		rounded = ARENA_ALIGN;
 	if (rounded < n || rounded > a->cap - a->used)
 		return NULL;
-	if (!b || b->len - b->used < rounded)
-		b = add_block(a, rounded);
-	void *p = data(b) + b->used;
-	b->used += rounded;
+	if (a->at == NULL || (size_t)(a->end - a->at) < rounded)
+		p = add_block(a, rounded);
+	else
+		a->at += rounded;
 	a->used += rounded;
 	return p;
 }

@@ -186,6 +186,14 @@ static void message_field(struct h2_head *h, struct str name, struct str value)
 		bad(h, REASON_HEAD_TOO_LARGE);
 }
 
+static void trailer_field(struct h2_head *h, struct str name, struct str value)
+{
+	if (name.p[0] == ':')
+		bad(h, REASON_BAD_REQUEST);
+	else if (!http1_trailer_forbidden(name) && !fields_add(&h->trailers, h->arena, name, value, false))
+		bad(h, REASON_HEAD_TOO_LARGE);
+}
+
 void h2_head_field(struct h2_head *h, const struct http_limits *lim, struct str name, struct str value)
 {
 	h->bytes += name.len + value.len + 4;
@@ -197,20 +205,14 @@ void h2_head_field(struct h2_head *h, const struct http_limits *lim, struct str 
 		return;
 	if (name.len == 0)
 		bad(h, REASON_BAD_REQUEST);
-	else if (!h->m && name.p[0] == ':')
-		bad(h, REASON_BAD_REQUEST);
-	else if (!h->m && http1_trailer_forbidden(name))
-		return;
-	else if (!h->m && !fields_add(&h->trailers, h->arena, name, value, false))
-		bad(h, REASON_HEAD_TOO_LARGE);
 	else if (!h->m)
-		return;
-	else if (name.p[0] == ':' && h->m->request)
-		request_pseudo(h, lim, name, value);
-	else if (name.p[0] == ':')
-		response_pseudo(h, name, value);
-	else
+		trailer_field(h, name, value);
+	else if (name.p[0] != ':')
 		message_field(h, name, value);
+	else if (h->m->request)
+		request_pseudo(h, lim, name, value);
+	else
+		response_pseudo(h, name, value);
 }
 
 /* RFC 9113 8.2.3: crumbs become one cookie field, where the first one stood. */

@@ -390,6 +390,7 @@ struct conn *conn_make(struct loop *loop, enum conn_state state, const struct co
 	buf_init(&c->tx, TX_MARK);
 	buf_init(&c->pre, SIZE_MAX);
 	timer_init(&c->timer, loop, on_timer);
+	list_init(&c->warm);
 	task_init(&c->work, on_work);
 	task_init(&c->more, on_more);
 	loop_at_turn_end(loop, &c->work);

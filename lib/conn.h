@@ -9,7 +9,8 @@
  * as few records and system calls as possible (16 KiB TLS records). conn_tx_full() (default mark 64 KiB) tells the
  * producer to pause; on_tx_room comes when tx fell beneath half the mark.
  *
- * Idle TLS connections give their OpenSSL buffers back (SSL_free_buffers), idle rx and tx hold no chunk.
+ * TLS connections give their OpenSSL buffers back (SSL_free_buffers) when eight others of the loop have been used since, or the loop rests
+ * (conn_rest_all); idle rx and tx hold no chunk.
  *
  * Callbacks never come from within a call of the user's (they come from the loop). A conn_new() one is open at once and
  * has no on_open; on_open after conn_tls_accept() tells of the handshake. Take conn_rx() anew in each callback instead of
@@ -84,6 +85,9 @@ bool conn_tx_ended(const struct conn *c); /* everything has left, FIN too */
 void conn_close_flushed(struct conn **c);
 void conn_close(struct conn **c); /* now: close_notify if possible, FIN; nulls; no callback after */
 void conn_reset(struct conn **c); /* now: RST; nulls; no callback after */
+
+/* Nothing happens: what connections of the loop keep for their next turn is given back. How many had something. The loop's thread only. */
+size_t conn_rest_all(struct loop *loop);
 
 int conn_fd(const struct conn *c);
 SSL *conn_ssl(const struct conn *c);        /* NULL when plain */

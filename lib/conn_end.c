@@ -88,6 +88,8 @@ void conn_destroy(struct conn *c, bool reset)
 			close(c->fd);
 		c->fd = -1;
 	}
+	if (c->ssl)
+		conn_tls_cool(c);
 	SSL_free(c->ssl);
 	c->ssl = NULL;
 	buf_done(&c->rx);

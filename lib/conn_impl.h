@@ -52,6 +52,7 @@ struct conn {
 	struct buf rx, tx;
 	struct buf pre; /* bytes that were read before the handshake began: its first */
 	SSL *ssl;
+	struct list warm; /* loop_warm(): OpenSSL's buffers stay for the next turn */
 	uint64_t rx_bytes, tx_bytes;
 	uint32_t budget;     /* bytes that may still be read in this turn */
 	uint32_t tx_pending; /* length of the SSL_write that must be repeated */
@@ -97,7 +98,8 @@ enum conn_step conn_tls_fill(struct conn *c);      /* into rx: AGAIN, FULL, END,
 enum conn_step conn_tls_drain(struct conn *c);     /* out of tx: DONE, AGAIN, FAIL */
 enum conn_step conn_tls_end(struct conn *c);       /* close_notify: DONE, AGAIN, FAIL */
 bool conn_tls_has_bytes(struct conn *c);           /* bytes of the peer wait on our side of the descriptor */
-void conn_tls_tidy(struct conn *c);                /* gives OpenSSL's buffers back when nothing is in them */
+void conn_tls_tidy(struct conn *c); /* a turn is over: the buffers of who was used least lately are given back */
+void conn_tls_cool(struct conn *c); /* gives OpenSSL's buffers back when nothing is in them; before SSL_free() too */
 /* The reason of the last FAIL from OpenSSL's error queue, as "WHAT peer: why". */
 void conn_tls_error(struct conn *c, const char *what, struct err *err);
 

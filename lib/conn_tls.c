@@ -341,10 +341,37 @@ bool conn_tls_has_bytes(struct conn *c)
 	return c->pre.len > 0 || SSL_has_pending(c->ssl);
 }
 
-void conn_tls_tidy(struct conn *c)
+/* Both buffers of a connection (33 KiB) are needed again in its next turn when it is busy, and getting them from malloc costs a twentieth of a
+ * request: so many stay, at most, of those of a loop that were used last. */
+#define WARM_MAX 8
+
+void conn_tls_cool(struct conn *c)
 {
+	if (!list_empty(&c->warm))
+		loop_warm(c->loop)->n--;
+	list_remove(&c->warm);
 	if (buffers_freeable && !c->tls_dead && c->tx.len == 0)
 		SSL_free_buffers(c->ssl);
+}
+
+void conn_tls_tidy(struct conn *c)
+{
+	struct loop_warm *w = loop_warm(c->loop);
+	if (list_empty(&c->warm))
+		w->n++;
+	list_remove(&c->warm);
+	list_push(&w->conns, &c->warm);
+	if (w->n > WARM_MAX)
+		conn_tls_cool(list_first(&w->conns, struct conn, warm));
+}
+
+size_t conn_rest_all(struct loop *loop)
+{
+	size_t n = 0;
+	struct conn *c;
+	for (; (c = list_first(&loop_warm(loop)->conns, struct conn, warm)); n++)
+		conn_tls_cool(c);
+	return n;
 }
 
 /* --- why --- */

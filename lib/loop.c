@@ -45,6 +45,7 @@ struct loop {
 	ev_async async;
 	struct list turn_end, next_turn, at_free;
 	struct turns *turns;       /* turns.c's */
+	struct loop_warm warm;     /* conn_tls.c's */
 	struct deferred *deferred; /* grows, is kept */
 	size_t deferred_len, deferred_cap;
 	struct signal_watch *signals;
@@ -153,6 +154,7 @@ struct loop *loop_new(struct err *err)
 	list_init(&loop->turn_end);
 	list_init(&loop->next_turn);
 	list_init(&loop->at_free);
+	list_init(&loop->warm.conns);
 	ev_prepare_init(&loop->prepare, on_prepare);
 	ev_prepare_start(ev, &loop->prepare);
 	ev_check_init(&loop->check, on_check);
@@ -308,6 +310,11 @@ void loop_next_turn(struct loop *loop, struct task *t)
 struct turns **loop_turns_place(struct loop *loop)
 {
 	return &loop->turns;
+}
+
+struct loop_warm *loop_warm(struct loop *loop)
+{
+	return &loop->warm;
 }
 
 void loop_at_free(struct loop *loop, struct task *t)

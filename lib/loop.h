@@ -69,6 +69,13 @@ static inline bool task_queued(const struct task *t)
 /* Where turns.c keeps what it has of this loop: NULL at first. It frees it by loop_at_free(). */
 struct turns **loop_turns_place(struct loop *loop);
 
+/* Where conn_tls.c keeps which connections of this loop have kept their TLS buffers; the loop only keeps it. */
+struct loop_warm {
+	struct list conns; /* the one used last is last */
+	unsigned n;
+};
+struct loop_warm *loop_warm(struct loop *loop);
+
 /* Frees `p` with `fn` after the callbacks of this turn have unwound. */
 void loop_defer_free(struct loop *loop, void *p, void (*fn)(void *));
 

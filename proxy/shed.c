@@ -6,6 +6,7 @@
 #include "proxy/shed.h"
 
 #include "lib/chunk.h"
+#include "lib/conn.h"
 #include "lib/event.h"
 #include "lib/http/h2_window.h"
 #include "lib/mem.h"
@@ -72,6 +73,7 @@ static void trim_one(struct proxy *p, size_t arg)
 	(void)arg;
 	pool_rest(p->pool);
 	session_rest_all(p);
+	conn_rest_all(p->loop);
 	chunk_trim();
 }
 

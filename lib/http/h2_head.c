@@ -351,9 +351,28 @@ static bool is_secret(struct str name, struct str value)
 	       (str_ieq(name, STR("cookie")) && value.len < 20);
 }
 
+/* Names of one request alone: in the table, of 4 KiB, their values would never be found again and push out what is. */
+static bool is_once(struct str name)
+{
+	switch (name.len) {
+	case 11:
+		return str_ieq(name, STR("traceparent")) || str_ieq(name, STR("x-b3-spanid"));
+	case 12:
+		return str_ieq(name, STR("x-request-id")) || str_ieq(name, STR("x-b3-traceid"));
+	case 15:
+		return str_ieq(name, STR("x-amzn-trace-id")) || str_ieq(name, STR("idempotency-key"));
+	case 16:
+		return str_ieq(name, STR("x-correlation-id"));
+	case 17:
+		return str_ieq(name, STR("x-b3-parentspanid"));
+	}
+	return false;
+}
+
 static void nv_put(struct h2_nv *nv, struct str name, struct str value)
 {
-	nv_add(nv, name, value, is_secret(name, value) ? NGHTTP2_NV_FLAG_NO_INDEX : NGHTTP2_NV_FLAG_NONE);
+	bool literal = is_secret(name, value) || is_once(name);
+	nv_add(nv, name, value, literal ? NGHTTP2_NV_FLAG_NO_INDEX : NGHTTP2_NV_FLAG_NONE);
 }
 
 static void nv_begin(struct h2_nv *nv)

@@ -2,6 +2,8 @@
 /* h2_test.c: codec_h2 against itself over a real socket pair: many streams, flow control, trailers, resets, drain. */
 #include "tests/unit/lib/h2_world.h"
 
+#include "lib/http/h2_head.h"
+
 START_TEST(a_get_is_answered_with_fields_and_trailers)
 {
 	struct world w;
@@ -19,6 +21,47 @@ START_TEST(a_get_is_answered_with_fields_and_trailers)
 	ck_assert_int_eq(w.framing, FRAMING_NONE);
 	call_done(&c);
 	world_done(&w);
+}
+END_TEST
+
+/* What the peer's table gains by a second head that differs from the first in one field's value. */
+static size_t table_gain(const char *name)
+{
+	nghttp2_hd_deflater *d;
+	size_t before = 0;
+	ck_assert_int_eq(nghttp2_hd_deflate_new(&d, 4096), 0);
+	for (int i = 0; i < 2; i++) {
+		struct arena a;
+		struct message m;
+		struct h2_nv nv;
+		uint8_t out[512];
+		before = nghttp2_hd_deflate_get_dynamic_table_size(d);
+		arena_init(&a, 4096);
+		message_init(&m, &a, true);
+		m.method = STR("GET");
+		m.authority = STR("orders");
+		ck_assert(message_add(&m, STR("user-agent"), STR("test"), true));
+		ck_assert(message_add(&m, str_of(name), i ? STR("8b1f4c52") : STR("17c09aa3"), true));
+		h2_nv_message(&nv, &m);
+		ck_assert_int_gt(nghttp2_hd_deflate_hd(d, out, sizeof(out), nv.v, nv.n), 0);
+		h2_nv_done(&nv);
+		arena_done(&a);
+	}
+	size_t gain = nghttp2_hd_deflate_get_dynamic_table_size(d) - before;
+	ck_assert_uint_gt(before, 0); /* user-agent and the authority */
+	nghttp2_hd_deflate_del(d);
+	return gain;
+}
+
+START_TEST(values_of_one_request_alone_push_nothing_out_of_the_table)
+{
+	static const char *const once[] = {"traceparent",     "X-Request-Id",      "x-b3-traceid",
+					   "x-b3-spanid",     "x-b3-parentspanid", "x-correlation-id",
+					   "x-amzn-trace-id", "idempotency-key",   "authorization"};
+	for (size_t i = 0; i < ARRAY_LEN(once); i++)
+		ck_assert_uint_eq(table_gain(once[i]), 0);
+	ck_assert_uint_gt(table_gain("x-tenant-id"), 0);
+	ck_assert_uint_gt(table_gain("accept-text"), 0); /* its length alone says nothing */
 }
 END_TEST
 
@@ -462,6 +505,7 @@ Suite *h2_suite(void)
 	TCase *t = tcase_create("pair");
 	tcase_set_timeout(t, 60);
 	tcase_add_test(t, a_get_is_answered_with_fields_and_trailers);
+	tcase_add_test(t, values_of_one_request_alone_push_nothing_out_of_the_table);
 	tcase_add_test(t, a_body_comes_back_byte_by_byte);
 	tcase_add_test(t, a_hundred_streams_at_once);
 	tcase_add_test(t, sixteen_stalled_streams_do_not_freeze_others);

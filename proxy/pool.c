@@ -14,7 +14,7 @@
 
 struct pool {
 	struct pool_cfg cfg;
-	struct http_limits limits;
+	struct http_limits limits, hop_limits; /* the hop's resets are counted as the sidecar there counts them */
 	struct map keys;
 	struct timer sweep; /* lets idle places go */
 	struct task refuse;
@@ -251,7 +251,9 @@ static void on_open(void *ctx)
 	MUST_BE(u, UPSTREAM_MAGIC);
 	struct conn *c = u->conn;
 	u->conn = NULL;
-	u->session = u->ops->session_new(c, HTTP_CLIENT, &u->key->pool->limits, &session_events, u);
+	const struct pool *p = u->key->pool;
+	const struct http_limits *lim = u->key->hop == HOP_MESH ? &p->hop_limits : &p->limits;
+	u->session = u->ops->session_new(c, HTTP_CLIENT, lim, &session_events, u);
 }
 
 static void on_dial_fail(void *ctx, const struct err *err)
@@ -578,6 +580,9 @@ struct pool *pool_new(const struct pool_cfg *cfg)
 		p->limits.stream_idle_ms = cfg->stream_idle_ms;
 	if (cfg->age_ms != 0)
 		p->limits.age_max_ms = cfg->age_ms;
+	p->hop_limits = p->limits;
+	p->hop_limits.resets_burst = OWN_RESETS_BURST;
+	p->hop_limits.resets_rate = OWN_RESETS_RATE;
 	map_init(&p->keys);
 	list_init(&p->refused);
 	task_init(&p->refuse, refuse);

@@ -25,6 +25,10 @@
 #define POOL_SINGLE_MS     60000 /* ... gets each request on a connection of its own, for so long or until it keeps one */
 #define POOL_MESH_DIAL_MS  2500 /* below the 3 s of a second SYN retransmission */
 #define POOL_OTHER_DIAL_MS 10000
+/* Streams that a sidecar lets a peer give up at once and in each second, where it is a sidecar or the own application: the calls of many
+ * share their connections (docs/decisions/2026-11-23-resets.md). */
+#define OWN_RESETS_BURST   10000
+#define OWN_RESETS_RATE    1000
 
 enum hop {
 	HOP_MESH,     /* mTLS, weft1-h2 */

@@ -15,11 +15,8 @@
 
 #define SESSIONS_MAX     20000 /* downstream connections of the process; further ones are closed at once */
 
-/* Streams that a peer may give up at once and in each second, where it is a sidecar or the own application: the calls of many share their
- * connections (docs/decisions/2026-11-23-resets.md). */
-#define OWN_RESETS_BURST 10000
-#define OWN_RESETS_RATE  1000
-#define OWN_HEADS_A_TURN 64 /* of them, requests begun before others have a turn */
+/* Of a sidecar or the own application (as OWN_RESETS_BURST in pool.h), requests begun before others have a turn. */
+#define OWN_HEADS_A_TURN 64
 
 /* What a thread tells the others, so that each need not find out for itself. */
 struct finding {

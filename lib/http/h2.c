@@ -288,10 +288,11 @@ static void tell_ready(struct h2_session *s)
 	}
 }
 
-/* Over when it failed, or when it drains and the last stream has gone. */
+/* Over when it failed, or when the last stream has gone of one that drains or would have to rest. */
 static bool ended(struct h2_session *s)
 {
-	return s->why != REASON_NONE || (s->n_streams == 0 && (s->goaway_in || s->drain == H2_DRAIN_LAST));
+	bool last = s->goaway_in || s->drain == H2_DRAIN_LAST || s->rest_at != 0;
+	return s->why != REASON_NONE || (s->n_streams == 0 && last);
 }
 
 static void on_turn(struct task *t)
@@ -410,7 +411,8 @@ static uint32_t h2_room(const struct http_session *base)
 {
 	const struct h2_session *s = (const struct h2_session *)base;
 	MUST_BE(s, H2_SESSION_MAGIC);
-	if (s->role != HTTP_CLIENT || !s->ready || s->draining || s->closed || s->finished || s->why != REASON_NONE)
+	if (s->role != HTTP_CLIENT || !s->ready || s->draining || s->closed || s->finished || s->why != REASON_NONE ||
+	    s->rest_at != 0)
 		return 0;
 	uint32_t most = nghttp2_session_get_remote_settings(s->ng, NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS);
 	most = MIN(most, s->lim.streams_max);

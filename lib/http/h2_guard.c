@@ -61,6 +61,20 @@ bool h2_guard_gives_up_many(const struct h2_guard *g)
 	return g->reset.left_milli + RESET_MANY * MILLI < g->resets_burst * MILLI;
 }
 
+void h2_guard_gave_up(struct h2_guard *g, uint64_t now_ms)
+{
+	(void)!bucket_take(&g->reset, 1, g->resets_burst, g->resets_rate * MILLI, now_ms);
+}
+
+uint64_t h2_guard_rest_ms(const struct h2_guard *g)
+{
+	uint64_t whole = g->resets_burst * MILLI;
+	if (g->reset.left_milli >= whole / 2)
+		return 0;
+	return (whole * 3 / 4 - g->reset.left_milli) / g->resets_rate +
+	       1; /* a thousandth of an event a ms, times the rate */
+}
+
 static bool glitch(struct h2_guard *g, uint32_t points, uint64_t now_ms)
 {
 	return bucket_take(&g->glitch, points, GLITCH_BURST, GLITCH_RATE, now_ms);

@@ -44,6 +44,11 @@ void h2_guard_init(struct h2_guard *g, uint32_t resets_burst, uint32_t resets_ra
 void h2_guard_good(struct h2_guard *g);
 /* More than fifty streams were given up lately that neither a refill nor a stream in order has made good: this peer shall let others go first. */
 bool h2_guard_gives_up_many(const struct h2_guard *g);
+/* A client gave up a stream: its peer counts that, perhaps by this very rule. */
+void h2_guard_gave_up(struct h2_guard *g, uint64_t now_ms);
+/* Client: 0, or, where less than half of what it may give up is left, the ms until three quarters are there again. Who opens nothing till
+ * then never asks too much: what is open is less than the other half, and so is what the network may delay and deliver at once. */
+uint64_t h2_guard_rest_ms(const struct h2_guard *g);
 /* One such event. False: the peer is over its allowance. */
 bool h2_guard_odd(struct h2_guard *g, enum h2_odd what, uint64_t now_ms) MUST_USE;
 

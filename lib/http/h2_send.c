@@ -189,6 +189,17 @@ static void end_stream_left(struct h2_session *s, struct h2_stream *st)
 	h2_stream_rst(st, NGHTTP2_NO_ERROR);
 }
 
+/* A server ends connections that give up too much, with everybody's streams on them: this one is left for another before that. */
+static void reset_left(struct h2_session *s)
+{
+	h2_guard_gave_up(&s->guard, h2_now(s));
+	uint64_t rest = h2_guard_rest_ms(&s->guard);
+	if (rest == 0)
+		return;
+	s->rest_at = h2_now(s) + rest;
+	h2_time_arm(s);
+}
+
 static int on_sent(nghttp2_session *ng, const nghttp2_frame *f, void *ctx)
 {
 	struct h2_session *s = ctx;
@@ -202,7 +213,9 @@ static int on_sent(nghttp2_session *ng, const nghttp2_frame *f, void *ctx)
 		break;
 	case NGHTTP2_RST_STREAM:
 		/* One that the peer made us send (MadeYouReset): malformed, over the limits, over the windows. */
-		if (s->role == HTTP_SERVER && !(st && st->ours))
+		if (s->role == HTTP_CLIENT)
+			reset_left(s);
+		else if (!(st && st->ours))
 			h2_odd(s, H2_ODD_MADE_RESET);
 		break;
 	case NGHTTP2_GOAWAY:

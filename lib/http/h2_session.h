@@ -89,6 +89,7 @@ struct h2_session {
 	uint64_t timer_at; /* ms */
 	/* deadlines in ms of the loop's clock, 0: none */
 	uint64_t preface_at, head_at, ping_at, idle_at, age_at, drain_at, scan_at;
+	uint64_t rest_at;   /* client: it has given up so much that it opens nothing until then */
 	uint32_t head_unit; /* what head_at waits for: h2_track.units */
 	uint64_t last_rx_ms;
 	uint64_t ping_tx; /* conn_tx_bytes() when the PING was queued */

@@ -38,6 +38,7 @@ void h2_time_arm(struct h2_session *s)
 	nearer(&next, s->ping_at);
 	nearer(&next, s->age_at);
 	nearer(&next, s->drain_at);
+	nearer(&next, s->rest_at);
 	if (s->n_streams == 0)
 		nearer(&next, s->idle_at);
 	else if (!s->ping_at)
@@ -164,6 +165,10 @@ static void on_timer(struct timer *t)
 		drain_due(s);
 	if (s->scan_at && now >= s->scan_at)
 		scan_due(s, now);
+	if (s->rest_at && now >= s->rest_at) {
+		s->rest_at = 0;
+		h2_kick(s); /* there is room again */
+	}
 	if (s->age_at && now >= s->age_at) {
 		s->age_at = 0;
 		end_softly(s);

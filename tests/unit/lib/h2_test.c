@@ -362,6 +362,87 @@ START_TEST(a_lost_connection_resets_every_stream)
 }
 END_TEST
 
+static bool room(void *arg)
+{
+	const struct world *w = arg;
+	return w->client != NULL && codec_h2.room(w->client) > 0;
+}
+
+struct seen {
+	struct world *w;
+	unsigned streams, servings;
+};
+
+static bool all_seen_and_so_many_left(void *arg)
+{
+	const struct seen *s = arg;
+	return s->w->streams_seen == s->streams && s->w->n_servings == s->servings;
+}
+
+/* Calls that reach the server and are given up, one after the other, until the connection takes no more. */
+static unsigned give_up_while_there_is_room(struct world *w)
+{
+	struct call c;
+	unsigned n = 0;
+	for (; n < 1000 && room(w); n++) {
+		struct seen begun = {w, w->streams_seen + 1, w->n_servings + 1};
+		struct seen gone = {w, w->streams_seen + 1, w->n_servings};
+		call_start(w, &c, "GET", "/hold", 0);
+		ck_assert(until(w, all_seen_and_so_many_left, &begun));
+		codec_h2.reset(c.st, REASON_CLIENT_GONE, false);
+		ck_assert(until(w, all_seen_and_so_many_left, &gone));
+		call_done(&c);
+	}
+	return n;
+}
+
+/* The server would end it at the 201st, with whatever else was asked on it. */
+START_TEST(a_client_leaves_a_connection_before_it_has_given_up_too_much)
+{
+	struct world w;
+	struct http_limits lim = http_limits_default;
+	lim.resets_rate = 1; /* the clock gives next to none back meanwhile */
+	world_pair(&w, &lim, &lim);
+	ck_assert(until(&w, is_ready, &w));
+	ck_assert_uint_eq(give_up_while_there_is_room(&w), 101);
+	ck_assert(until(&w, both_gone, &w));
+	ck_assert_int_eq(w.client_reason, REASON_NONE);
+	ck_assert_int_eq(w.server_reason, REASON_NONE);
+	world_done(&w);
+}
+END_TEST
+
+/* A stream of somebody else stays, and the connection is good again when the server's bucket is. */
+START_TEST(a_client_that_gave_up_much_rests_while_a_stream_is_open)
+{
+	struct http_limits lim = http_limits_default;
+	struct world w;
+	struct call c, next;
+	lim.resets_rate = 200;
+	world_pair(&w, &lim, &lim);
+	ck_assert(until(&w, is_ready, &w));
+	call_start(&w, &c, "POST", "/echo", BODY_OPEN);
+	ck_assert(until(&w, one_serving, &w));
+	for (unsigned round = 0; round < 3; round++) {
+		ck_assert_uint_ge(give_up_while_there_is_room(&w), 50);
+		unsigned readies = w.readies;
+		ck_assert(until(&w, room, &w));
+		ck_assert_uint_gt(w.readies, readies);
+	}
+	codec_h2.send_body(c.st, STR("still here"));
+	codec_h2.send_end(c.st, NULL);
+	c.out_ended = true;
+	call_start(&w, &next, "GET", "/sum", 0);
+	ck_assert(until(&w, is_over, &next));
+	ck_assert(until(&w, is_over, &c));
+	ck_assert_uint_eq(c.got, 10);
+	ck_assert(!w.client_closed && !w.server_closed);
+	call_done(&c);
+	call_done(&next);
+	world_done(&w);
+}
+END_TEST
+
 START_TEST(idle_streams_and_connections_end)
 {
 	struct http_limits lim = http_limits_default;
@@ -519,6 +600,8 @@ Suite *h2_suite(void)
 	tcase_add_test(t, drain_lets_open_streams_finish);
 	tcase_add_test(t, a_draining_client_closes_after_its_last_stream);
 	tcase_add_test(t, a_lost_connection_resets_every_stream);
+	tcase_add_test(t, a_client_leaves_a_connection_before_it_has_given_up_too_much);
+	tcase_add_test(t, a_client_that_gave_up_much_rests_while_a_stream_is_open);
 	tcase_add_test(t, idle_streams_and_connections_end);
 	tcase_add_test(t, a_connection_in_use_is_not_idle);
 	tcase_add_test(t, an_old_connection_drains);

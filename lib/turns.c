@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* turns.c: see turns.h. Deficit round robin without the deficit: pieces are of one size, and a share cut short by the end of a turn is
- * small against a round. The queue holds takers, which others bound (connections). */
+/* turns.c: see turns.h. Round robin; a deficit is the turn's, not the taker's: a share cut short by the end of a turn is small against a
+ * round, and what was dearer than it looked shortens the next turns for all who wait. The queue holds takers, which others bound (connections). */
 #include "lib/turns.h"
 
 #include "lib/mem.h"
@@ -9,13 +9,14 @@ struct turns {
 	struct loop *loop;
 	struct list now, after; /* takers that wait: still in this round; for the next one */
 	uint64_t round;
-	uint64_t turn_us; /* the turn in which the round was last looked at */
+	uint64_t turn_us; /* the turn of which `points` are */
+	int32_t points;   /* left in it; beneath 0: owed by those to come */
 	struct task task, free;
 };
 
 void taker_init(struct taker *k, void (*go)(struct taker *k))
 {
-	*k = (struct taker){.share = 1, .cost = 1, .go = go};
+	*k = (struct taker){.share = 1, .go = go};
 	list_init(&k->node);
 }
 
@@ -34,26 +35,55 @@ static void next_round(struct turns *t)
 	}
 }
 
-/* A share, or what the turn's points are still good for. Returns the points it took: at least one, so that a turn ends. */
-static uint32_t serve(struct turns *t, struct taker *k, uint32_t points)
+/* The clock stands still for a turn, so another time is another turn. */
+static void look_at_turn(struct turns *t)
 {
-	uint32_t given = MIN(k->share, MAX(points / k->cost, 1u)), cost = k->cost;
+	uint64_t turn = loop_now_us(t->loop);
+	if (t->turn_us == turn)
+		return;
+	t->turn_us = turn;
+	t->points = MIN(t->points, 0) + TURNS_POINTS;
+	if (nobody_waits(t))
+		next_round(t);
+}
+
+static void spend(struct turns *t, int32_t points)
+{
+	t->points = MAX(t->points - points, -TURNS_DEBT_MAX);
+}
+
+/* What it has spent since turns.c last looked. */
+static int32_t spent(struct taker *k)
+{
+	int32_t n = k->had - k->left;
+	k->had = k->left;
+	return n;
+}
+
+static void give(struct taker *k, uint64_t round, int32_t points)
+{
+	k->round = round;
+	k->left = k->had = points;
+}
+
+/* A share, or what the turn's points are still good for. It costs at least one, so that a turn ends. */
+static void serve(struct turns *t, struct taker *k)
+{
 	list_remove(&k->node);
-	k->round = t->round;
-	k->left = given;
+	give(k, t->round, MIN(k->share, t->points));
 	k->go(k);
-	return MAX((given - k->left) * cost, 1u);
+	int32_t points = spent(k);
+	spend(t, MAX(points, 1));
 }
 
 static void on_task(struct task *task)
 {
 	struct turns *t = CONTAINER_OF(task, struct turns, task);
-	uint32_t points = TURNS_POINTS;
-	while (points > 0 && !nobody_waits(t)) {
+	look_at_turn(t);
+	while (t->points > 0 && !nobody_waits(t)) {
 		if (list_empty(&t->now))
 			next_round(t);
-		uint32_t took = serve(t, list_first(&t->now, struct taker, node), points);
-		points -= MIN(points, took);
+		serve(t, list_first(&t->now, struct taker, node));
 	}
 	if (!nobody_waits(t))
 		loop_next_turn(t->loop, &t->task);
@@ -88,16 +118,25 @@ struct turns *loop_turns(struct loop *loop)
 
 void turns_enter(struct turns *t, struct taker *k)
 {
-	uint64_t turn = loop_now_us(t->loop);
-	if (t->turn_us != turn && nobody_waits(t))
-		next_round(t);
-	t->turn_us = turn;
-	if (turns_waits(k)) {
-		k->left = 0;
-	} else if (k->round != t->round) {
-		k->round = t->round;
-		k->left = k->share;
-	}
+	look_at_turn(t);
+	if (turns_waits(k))
+		k->left = k->had = 0;
+	else if (k->stranger && t->points <= 0)
+		k->left = k->had = MIN(k->left, 0);
+	else if (k->round != t->round)
+		give(k, t->round, k->stranger ? MIN(k->share, t->points) : k->share);
+}
+
+void turns_spent(struct turns *t, struct taker *k)
+{
+	int32_t beyond = k->left < 0 ? MIN(-k->left, k->had - k->left) : 0, all = spent(k);
+	spend(t, k->stranger ? all : beyond);
+}
+
+void turns_owe(struct turns *t, uint32_t points)
+{
+	look_at_turn(t);
+	spend(t, (int32_t)MIN(points, (uint32_t)TURNS_DEBT_MAX));
 }
 
 void turns_wait(struct turns *t, struct taker *k)

@@ -12,6 +12,7 @@
 #define GLITCH_RATE  100
 
 #define RESET_MANY   50 /* beyond it a peer is no longer taken for one that is merely busy */
+#define GOODS        16 /* and without so many not yet */
 
 #define MILLI        1000u
 #define RESETS_MAX   1000000u /* of what one may be allowed: thousandths of them fit in 32 bits */
@@ -53,12 +54,13 @@ void h2_guard_init(struct h2_guard *g, uint32_t resets_burst, uint32_t resets_ra
 
 void h2_guard_good(struct h2_guard *g)
 {
+	g->goods += g->goods < GOODS;
 	g->reset.left_milli = MIN(g->reset.left_milli + MILLI, g->resets_burst * MILLI);
 }
 
-bool h2_guard_gives_up_many(const struct h2_guard *g)
+bool h2_guard_known(const struct h2_guard *g)
 {
-	return g->reset.left_milli + RESET_MANY * MILLI < g->resets_burst * MILLI;
+	return g->goods >= GOODS && g->reset.left_milli + RESET_MANY * MILLI >= g->resets_burst * MILLI;
 }
 
 void h2_guard_gave_up(struct h2_guard *g, uint64_t now_ms)

@@ -35,6 +35,7 @@ struct h2_guard {
 	uint64_t data_sent;      /* DATA frames sent */
 	uint64_t priorities, window_updates, pings, unknowns, goaways;
 	uint32_t resets_burst, resets_rate;
+	uint32_t goods; /* streams that ended in order; counted as far as anybody asks */
 	bool empty_data_seen;
 };
 
@@ -42,8 +43,9 @@ struct h2_guard {
 void h2_guard_init(struct h2_guard *g, uint32_t resets_burst, uint32_t resets_rate, uint64_t now_ms);
 /* A stream ended in order: a peer whose calls are served may give up as many others. */
 void h2_guard_good(struct h2_guard *g);
-/* More than fifty streams were given up lately that neither a refill nor a stream in order has made good: this peer shall let others go first. */
-bool h2_guard_gives_up_many(const struct h2_guard *g);
+/* It has been served, sixteen streams at least, and has not given up more than fifty lately that neither a refill nor a stream in order has
+ * made good. Who is not known shall let others go first. */
+bool h2_guard_known(const struct h2_guard *g);
 /* A client gave up a stream: its peer counts that, perhaps by this very rule. */
 void h2_guard_gave_up(struct h2_guard *g, uint64_t now_ms);
 /* Client: 0, or, where less than half of what it may give up is left, the ms until three quarters are there again. Who opens nothing till

@@ -86,12 +86,30 @@ static void recv_failed(struct h2_session *s, int rc)
 }
 
 /* What this connection may begin: whoever sends two hundred at once lets others go first between them, and who gives up most of what it
- * begins lets them go first more often. */
+ * begins, or has not been served yet, lets them go first more often. */
 static void look_at_share(struct h2_session *s)
 {
-	bool odd = h2_guard_gives_up_many(&s->guard);
-	s->taker.share = !odd && s->lim.heads_a_turn ? s->lim.heads_a_turn : H2_SHARE;
-	s->taker.cost = odd ? H2_ODD_COST : 1;
+	bool known = h2_guard_known(&s->guard);
+	uint32_t heads = known && s->lim.heads_a_turn ? s->lim.heads_a_turn : H2_SHARE;
+	s->head_cost = known ? 1 : H2_STRANGE_COST;
+	s->taker.stranger = !known;
+	s->taker.share = (int32_t)(heads * s->head_cost);
+}
+
+/* Before it is read: a stream to begin, or windows of all streams to move. */
+static int32_t cost_of(const struct h2_session *s, const struct h2_frame_head *f)
+{
+	if (f->type == NGHTTP2_HEADERS)
+		return (int32_t)s->head_cost;
+	return f->type == NGHTTP2_SETTINGS ? (int32_t)(f->length / 6 * s->n_streams / H2_WINDOWS_COST) : 0;
+}
+
+/* Afterwards: what a head unpacks to does not show in its frame. */
+static int32_t cost_unpacked(struct h2_session *s)
+{
+	uint32_t points = s->unpacked / H2_UNPACKED_COST;
+	s->unpacked %= H2_UNPACKED_COST;
+	return (int32_t)points;
 }
 
 static bool may_begin(const struct h2_session *s)
@@ -109,13 +127,14 @@ static size_t feed(struct h2_session *s, const uint8_t *p, size_t n)
 		at += h2_track_step(&s->track, p + at, n - at, &head, &f);
 		if (head)
 			frame_head(s, &f);
-		if (head && f.type == NGHTTP2_HEADERS && s->role == HTTP_SERVER)
-			s->taker.left--;
+		if (head && s->role == HTTP_SERVER)
+			s->taker.left -= cost_of(s, &f);
 	}
 	if (s->why == REASON_NONE) {
 		ssize_t rc = nghttp2_session_mem_recv(s->ng, p, at);
 		if (rc < 0 && !s->closed)
 			recv_failed(s, (int)rc);
+		s->taker.left -= cost_unpacked(s);
 	}
 	if (!h2_track_unfinished(&s->track)) {
 		s->head_at = 0;
@@ -160,10 +179,15 @@ static void on_rx(void *ctx)
 {
 	struct h2_session *s = ctx;
 	MUST_BE(s, H2_SESSION_MAGIC);
-	if (s->role == HTTP_SERVER)
-		turns_enter(loop_turns(s->loop), &s->taker);
-	if (!turns_waits(&s->taker))
+	if (s->role == HTTP_CLIENT) {
 		take(s);
+		return;
+	}
+	turns_enter(loop_turns(s->loop), &s->taker);
+	if (turns_waits(&s->taker))
+		return;
+	take(s);
+	turns_spent(loop_turns(s->loop), &s->taker); /* it is freed after the turn */
 }
 
 static void on_go(struct taker *k)
@@ -275,6 +299,7 @@ static int on_header(nghttp2_session *ng, const nghttp2_frame *f, const uint8_t 
 	struct h2_session *s = ctx;
 	struct h2_stream *st = s->head_of;
 	MUST(!st || st->id == f->hd.stream_id);
+	s->unpacked += (uint32_t)(name_len + value_len);
 	if (st && h2_listening(st))
 		h2_head_field(&st->in, &s->lim, str_make(name, name_len), str_make(value, value_len));
 	return 0;

@@ -21,7 +21,11 @@
 #define H2_STREAM_MARK_LOW (16u << 10) /* the same while the connection holds more than H2_QUEUE_MARK in all */
 #define H2_QUEUE_MARK      (512u << 10)
 #define H2_SHARE           4 /* requests that a connection begins before others have a turn, where the limits say nothing else */
-#define H2_ODD_COST        4 /* points that a request of a connection costs which gives up many (turns.h) */
+/* Points of turns.h. A request: 1, of a stranger H2_STRANGE_COST, and 1 for each H2_UNPACKED_COST bytes of head. */
+#define H2_STRANGE_COST    4
+#define H2_UNPACKED_COST   4096
+#define H2_WINDOWS_COST    16 /* streams of which one setting moves the windows for a point, as it may */
+#define H2_LOST_COST       2  /* a stream that ends with its connection */
 #define H2_PING_MS         20000
 #define H2_PREFACE_MS      5000
 #define H2_INFORMATIONAL   32 /* 1xx answers of one exchange */
@@ -83,13 +87,15 @@ struct h2_session {
 	size_t queued;      /* bytes in all streams' out */
 	unsigned busy;      /* callbacks may be running: nothing is freed */
 	struct task turn;
-	struct taker taker; /* server: input that waits because others have a turn */
+	struct taker taker; /* server: input that waits because others have a turn (turns.h) */
 	struct h2_guard guard;
 	struct timer timer;
 	uint64_t timer_at; /* ms */
 	/* deadlines in ms of the loop's clock, 0: none */
 	uint64_t preface_at, head_at, ping_at, idle_at, age_at, drain_at, scan_at;
 	uint64_t rest_at;   /* client: it has given up so much that it opens nothing until then */
+	uint32_t head_cost; /* points that a request costs */
+	uint32_t unpacked;  /* bytes of heads that are not in points yet */
 	uint32_t head_unit; /* what head_at waits for: h2_track.units */
 	uint64_t last_rx_ms;
 	uint64_t ping_tx; /* conn_tx_bytes() when the PING was queued */

@@ -3,6 +3,7 @@
 #include "lib/turns.h"
 
 #include <check.h>
+#include <time.h>
 
 #define MANY 50
 
@@ -10,13 +11,14 @@ static struct loop *loop;
 static struct one {
 	struct taker taker;
 	unsigned wants, had;
+	int32_t cost; /* of a piece */
 } all[MANY], little;
 static unsigned in_turn, most_in_turn, turns_left;
 static struct task tick;
 
 static void take(struct one *o)
 {
-	for (; o->wants > 0 && o->taker.left > 0; o->wants--, o->taker.left--) {
+	for (; o->wants > 0 && o->taker.left > 0; o->wants--, o->taker.left -= o->cost) {
 		o->had++;
 		in_turn += o != &little;
 		most_in_turn = MAX(most_in_turn, in_turn);
@@ -34,12 +36,24 @@ static void enter(struct one *o, unsigned wants)
 {
 	o->wants += wants;
 	turns_enter(loop_turns(loop), &o->taker);
-	if (!turns_waits(&o->taker))
-		take(o);
+	if (turns_waits(&o->taker))
+		return;
+	take(o);
+	turns_spent(loop_turns(loop), &o->taker);
+}
+
+/* Turns are told apart by the time, and one without work may take less than a microsecond. */
+static void pass_time(void)
+{
+	struct timespec now;
+	do
+		MUST(clock_gettime(CLOCK_MONOTONIC, &now) == 0);
+	while ((uint64_t)now.tv_sec * 1000000 + (uint64_t)now.tv_nsec / 1000 <= loop_now_us(loop));
 }
 
 static void on_tick(struct task *t)
 {
+	pass_time();
 	in_turn = 0; /* the queue is served once between two of these */
 	if (turns_left-- == 0)
 		loop_stop(loop);
@@ -61,7 +75,7 @@ static void setup(void)
 	in_turn = most_in_turn = 0;
 	for (unsigned i = 0; i <= MANY; i++) {
 		struct one *o = i < MANY ? &all[i] : &little;
-		*o = (struct one){0};
+		*o = (struct one){.cost = 1};
 		taker_init(&o->taker, on_go);
 		o->taker.share = 4;
 	}
@@ -77,7 +91,8 @@ static void teardown(void)
 
 START_TEST(one_alone_begins_all_that_a_turn_is_good_for)
 {
-	all[0].taker.cost = _i ? 4 : 1;
+	all[0].cost = _i ? 4 : 1;
+	all[0].taker.share = 4 * all[0].cost;
 	enter(&all[0], 1000);
 	ck_assert_uint_eq(all[0].had, 4); /* its share, at once */
 	in_turn = most_in_turn = 0;
@@ -91,7 +106,8 @@ END_TEST
 START_TEST(many_share_what_one_may_have)
 {
 	for (unsigned i = 0; i < MANY; i++) {
-		all[i].taker.cost = 2;
+		all[i].cost = 2;
+		all[i].taker.share = 8;
 		enter(&all[i], i % 2 ? 1000 : 100000);
 	}
 	in_turn = most_in_turn = 0; /* the first shares all came in one turn */
@@ -154,6 +170,61 @@ START_TEST(with_nobody_waiting_each_turn_is_a_round)
 }
 END_TEST
 
+/* However many they are, and although each asks no more than its share. */
+START_TEST(strangers_share_the_points_of_a_turn_from_the_first)
+{
+	for (unsigned i = 0; i < MANY; i++)
+		all[i].taker.stranger = true;
+	for (unsigned i = 0; i < MANY; i++)
+		enter(&all[i], 4);
+	ck_assert_uint_eq(in_turn, TURNS_POINTS);
+	enter(&little, 4); /* no stranger */
+	ck_assert_uint_eq(little.had, 4);
+	in_turn = most_in_turn = 0;
+	run_turns(1);
+	ck_assert_uint_eq(most_in_turn, TURNS_POINTS);
+	run_turns(MANY * 4 / TURNS_POINTS + 1);
+	for (unsigned i = 0; i < MANY; i++)
+		ck_assert_uint_eq(all[i].had, 4);
+}
+END_TEST
+
+/* What was dearer than it looked, and what could not be put off, is paid by those who wait: for so many turns they get nothing. */
+START_TEST(what_is_owed_shortens_the_next_turns)
+{
+	enter(&all[0], 1000);
+	turns_owe(loop_turns(loop), 10 * TURNS_POINTS);
+	run_turns(8);
+	ck_assert_uint_eq(all[0].had, 4);
+	run_turns(3);
+	ck_assert_uint_gt(all[0].had, 4);
+	unsigned had = all[0].had;
+	all[0].cost = 5 * TURNS_POINTS;
+	run_turns(10);
+	ck_assert_uint_ge(all[0].had, had + 1);
+	ck_assert_uint_le(all[0].had, had + 3);
+	turns_owe(loop_turns(loop), UINT32_MAX); /* bounded */
+	had = all[0].had;
+	all[0].cost = 1;
+	run_turns(TURNS_DEBT_MAX / TURNS_POINTS + 2);
+	ck_assert_uint_gt(all[0].had, had);
+}
+END_TEST
+
+/* Beyond its share: a known taker's dear work is no less dear. */
+START_TEST(what_a_known_taker_spends_beyond_its_share_is_owed)
+{
+	little.cost = 10 * TURNS_POINTS;
+	enter(&little, 1);
+	enter(&all[0], 1000);
+	unsigned had = all[0].had;
+	run_turns(5);
+	ck_assert_uint_eq(all[0].had, had);
+	run_turns(8);
+	ck_assert_uint_gt(all[0].had, had);
+}
+END_TEST
+
 Suite *turns_suite(void)
 {
 	Suite *s = suite_create("turns");
@@ -164,6 +235,9 @@ Suite *turns_suite(void)
 	tcase_add_test(c, who_asks_little_does_not_wait);
 	tcase_add_test(c, small_pieces_do_not_jump_the_queue);
 	tcase_add_test(c, with_nobody_waiting_each_turn_is_a_round);
+	tcase_add_test(c, strangers_share_the_points_of_a_turn_from_the_first);
+	tcase_add_test(c, what_is_owed_shortens_the_next_turns);
+	tcase_add_test(c, what_a_known_taker_spends_beyond_its_share_is_owed);
 	suite_add_tcase(s, c);
 	return s;
 }

@@ -64,8 +64,8 @@ static void update_watch(struct conn *c)
 		write = true;
 		break;
 	case CONN_HANDSHAKE:
-		read = !c->tls_wants_write;
-		write = c->tls_wants_write;
+		read = !c->step_waits && !c->tls_wants_write;
+		write = !c->step_waits && c->tls_wants_write;
 		break;
 	case CONN_OPEN: {
 		bool was = c->reading;
@@ -118,6 +118,25 @@ static void handshake(struct conn *c)
 		conn_fail_errno(c, c->tx_errno, "TLS handshake with");
 	else
 		conn_fail_tls(c, "TLS handshake with");
+}
+
+/* A server's step, when its user lets it. */
+static void try_handshake(struct conn *c)
+{
+	c->step_waits = c->ev && c->ev->on_step && !c->ev->on_step(c->ctx);
+	if (c->step_waits)
+		update_watch(c);
+	else
+		handshake(c);
+}
+
+void conn_tls_step(struct conn *c)
+{
+	MUST_BE(c, CONN_MAGIC);
+	if (c->state != CONN_HANDSHAKE || !c->step_waits)
+		return;
+	c->step_waits = false;
+	handshake(c);
 }
 
 static void connected(struct conn *c)
@@ -312,7 +331,7 @@ static void on_io(struct io *io, bool readable, bool writable)
 		connected(c);
 		break;
 	case CONN_HANDSHAKE:
-		handshake(c);
+		try_handshake(c);
 		break;
 	case CONN_OPEN:
 		on_io_open(c, readable, writable);
@@ -343,7 +362,7 @@ static void on_work(struct task *t)
 		connected(c);
 	else if (c->state == CONN_HANDSHAKE && c->handshake_due) {
 		c->handshake_due = false;
-		handshake(c);
+		try_handshake(c);
 	}
 	if (c->state == CONN_OPEN && c->kick) {
 		c->kick = false;

@@ -38,6 +38,8 @@ struct conn_events {
 	/* The connection is dead: connect refused or timed out, handshake failed, reset, TLS alert; ERR_LIMIT: no descriptor or memory for a
 	 * socket. err says which. Once. */
 	void (*on_fail)(void *ctx, const struct err *err);
+	/* There is something for the handshake of conn_tls_accept() to work on. False: not now, conn_tls_step() will say when. NULL: always now. */
+	bool (*on_step)(void *ctx);
 };
 
 /* Takes the connected descriptor over (accepted from a listener, which tuned it, or a socketpair end). Starts reading at the end of the turn. */
@@ -63,6 +65,8 @@ struct conn *conn_open(struct loop *loop, const struct conn_dial *dial, const st
 /* Makes a plain accepted connection a TLS server from the next byte in conn_rx() on: bytes that were looked at but not
  * drained are the first of the handshake. on_open comes when it is done, within timeout_ms. */
 void conn_tls_accept(struct conn *c, SSL_CTX *ctx, void *tls_arg, uint64_t timeout_ms);
+/* The step that on_step has put off. From the loop, not from a callback of this connection's: on_open or on_fail may come from within. */
+void conn_tls_step(struct conn *c);
 int conn_tls_arg_index(void);
 
 /* Who listens may change as the connection moves on (detection, then a codec). */

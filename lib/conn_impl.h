@@ -31,6 +31,7 @@ struct conn {
 	uint8_t state; /* enum conn_state */
 	bool connected_at_once : 1;
 	bool handshake_due     : 1;
+	bool step_waits        : 1; /* for conn_tls_step() */
 	bool reading           : 1; /* the watch is set for reading; false: look again when the user touches rx */
 	bool paused            : 1;
 	bool kick              : 1;

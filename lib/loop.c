@@ -43,7 +43,8 @@ struct loop {
 	ev_check check;
 	ev_idle idle;
 	ev_async async;
-	struct list turn_end, next_turn, at_free;
+	struct list turn_end, next_turn, when_idle, at_free;
+	bool had_tasks;            /* this turn began with some of next_turn */
 	struct turns *turns;       /* turns.c's */
 	struct loop_warm warm;     /* conn_tls.c's */
 	struct deferred *deferred; /* grows, is kept */
@@ -53,12 +54,17 @@ struct loop {
 	unsigned posts; /* atomic: struct post in the mailbox */
 };
 
-static void take_time(struct loop *loop)
+uint64_t loop_clock_us(void)
 {
 	struct timespec now;
 
 	clock_gettime(CLOCK_MONOTONIC, &now);
-	loop->now_us = (uint64_t)now.tv_sec * 1000000 + (uint64_t)now.tv_nsec / 1000;
+	return (uint64_t)now.tv_sec * 1000000 + (uint64_t)now.tv_nsec / 1000;
+}
+
+static void take_time(struct loop *loop)
+{
+	loop->now_us = loop_clock_us();
 }
 
 /* Moves every node of `from` to the empty list `to`. */
@@ -100,7 +106,7 @@ static void end_turn(struct loop *loop)
 	for (int i = 0; i < ROUNDS_MAX && !list_empty(&loop->turn_end); i++)
 		run_tasks(&loop->turn_end);
 	run_deferred(loop);
-	if (list_empty(&loop->turn_end) && list_empty(&loop->next_turn))
+	if (list_empty(&loop->turn_end) && list_empty(&loop->next_turn) && list_empty(&loop->when_idle))
 		ev_idle_stop(loop->ev, &loop->idle);
 	else
 		ev_idle_start(loop->ev, &loop->idle);
@@ -124,12 +130,17 @@ static void on_check(struct ev_loop *ev, ev_check *w, int revents)
 	struct loop *loop = loop_of(ev);
 
 	take_time(loop);
+	loop->had_tasks = !list_empty(&loop->next_turn);
 	run_tasks(&loop->next_turn);
 }
 
+/* That it is active keeps the poll from sleeping. libev calls it when the poll and the timers brought nothing. */
 static void on_idle(struct ev_loop *ev, ev_idle *w, int revents)
 {
-	/* nothing: that it is active keeps the poll from sleeping */
+	struct loop *loop = loop_of(ev);
+
+	if (!loop->had_tasks)
+		run_tasks(&loop->when_idle);
 }
 
 static void on_async(struct ev_loop *ev, ev_async *w, int revents)
@@ -153,6 +164,7 @@ struct loop *loop_new(struct err *err)
 	ev_set_userdata(ev, loop);
 	list_init(&loop->turn_end);
 	list_init(&loop->next_turn);
+	list_init(&loop->when_idle);
 	list_init(&loop->at_free);
 	list_init(&loop->warm.conns);
 	ev_prepare_init(&loop->prepare, on_prepare);
@@ -305,6 +317,12 @@ void loop_next_turn(struct loop *loop, struct task *t)
 {
 	if (list_empty(&t->node))
 		list_push(&loop->next_turn, &t->node);
+}
+
+void loop_when_idle(struct loop *loop, struct task *t)
+{
+	if (list_empty(&t->node))
+		list_push(&loop->when_idle, &t->node);
 }
 
 struct turns **loop_turns_place(struct loop *loop)

@@ -58,6 +58,10 @@ void task_init(struct task *t, void (*cb)(struct task *));
 void loop_at_turn_end(struct loop *loop, struct task *t);
 /* Runs at the start of the next turn, which comes without sleeping: for who has more to do but lets others go first. */
 void loop_next_turn(struct loop *loop, struct task *t);
+/* Runs in the first turn in which nothing else happens: no descriptor, no timer, no task of loop_next_turn(). The loop does not sleep before. */
+void loop_when_idle(struct loop *loop, struct task *t);
+/* Microseconds of CLOCK_MONOTONIC now (a system call, or nearly): to see what a piece of work took. */
+uint64_t loop_clock_us(void);
 /* Runs when the loop is freed, unless cancelled: for things that no one but the loop owns any more. */
 void loop_at_free(struct loop *loop, struct task *t);
 void task_cancel(struct task *t); /* safe when not queued */

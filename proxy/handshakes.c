@@ -1,30 +1,25 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* handshakes.c: see handshakes.h. Two lists in order of time, so that the first of each is the oldest. */
+/* handshakes.c: see handshakes.h. Lists in order of time, so that the first of each is the oldest. */
 #include "proxy/handshakes.h"
 
 #include "lib/mem.h"
 
+#define CHEAP_A_TURN  16  /* steps that took next to no time */
+#define BEGIN_COST_US 300 /* a first step, about: the connection takes it by itself */
+
 struct handshakes {
 	struct loop *loop;
 	struct list waiting, begun;
+	struct list ready; /* of the begun, those with a step to take: nobody begins before them */
 	size_t n_waiting, n_begun;
 	size_t max_waiting, max_begun;
 	struct task task;
 	struct timer evict; /* the oldest one's time is up */
-	uint64_t turn_us;   /* the turn in which n_turn have begun */
-	unsigned n_turn;
+	/* After a dear step: whichever comes first ends the rest. */
+	bool resting;
+	struct timer rest;
+	struct task idle;
 };
-
-/* May another begin in this turn? */
-static bool turn_has_room(struct handshakes *h)
-{
-	uint64_t now = loop_now_us(h->loop);
-	if (h->turn_us != now) {
-		h->turn_us = now;
-		h->n_turn = 0;
-	}
-	return h->n_turn < HANDSHAKES_A_TURN;
-}
 
 /* Makes room when all places are taken and others wait: the oldest goes if its time is up. */
 static bool have_place(struct handshakes *h)
@@ -43,29 +38,54 @@ static bool have_place(struct handshakes *h)
 	return true;
 }
 
+/* As long as the work took: the timer counts from the beginning of the turn, which the work is a part of. */
+static void rest(struct handshakes *h, uint64_t worked_us)
+{
+	h->resting = true;
+	timer_start(&h->rest, (2 * worked_us + 999) / 1000);
+	loop_when_idle(h->loop, &h->idle);
+}
+
 static void begin(struct handshakes *h, struct handshake *one)
 {
 	list_remove(&one->node);
 	h->n_waiting--;
 	list_push(&h->begun, &one->node);
 	h->n_begun++;
-	h->n_turn++;
-	one->begun = true;
+	one->begun = one->first = true;
 	one->since_ms = loop_now_ms(h->loop);
+	rest(h, BEGIN_COST_US);
 	one->on_begin(one);
+}
+
+static void step(struct handshakes *h, struct handshake *one)
+{
+	uint64_t from = loop_clock_us();
+	list_remove(&one->ready);
+	one->on_step(one);
+	uint64_t took = loop_clock_us() - from;
+	if (took >= HANDSHAKE_DEAR_US)
+		rest(h, took);
 }
 
 static void work(struct handshakes *h)
 {
-	while (h->n_waiting > 0) {
-		if (!turn_has_room(h)) {
-			loop_next_turn(h->loop, &h->task);
+	for (unsigned i = 0; i < CHEAP_A_TURN && !h->resting; i++) {
+		if (!list_empty(&h->ready))
+			step(h, list_first(&h->ready, struct handshake, ready));
+		else if (h->n_waiting > 0 && have_place(h))
+			begin(h, list_first(&h->waiting, struct handshake, node));
+		else
 			return;
-		}
-		if (!have_place(h))
-			return;
-		begin(h, list_first(&h->waiting, struct handshake, node));
 	}
+	if (!h->resting)
+		loop_next_turn(h->loop, &h->task);
+}
+
+static void work_soon(struct handshakes *h)
+{
+	if (!h->resting && !task_queued(&h->task))
+		loop_at_turn_end(h->loop, &h->task);
 }
 
 static void on_task(struct task *t)
@@ -78,6 +98,31 @@ static void on_timer(struct timer *t)
 	work(CONTAINER_OF(t, struct handshakes, evict));
 }
 
+static void rested(struct handshakes *h)
+{
+	timer_stop(&h->rest);
+	task_cancel(&h->idle);
+	h->resting = false;
+	work(h);
+}
+
+static void on_rested(struct timer *t)
+{
+	rested(CONTAINER_OF(t, struct handshakes, rest));
+}
+
+static void on_idle(struct task *t)
+{
+	rested(CONTAINER_OF(t, struct handshakes, idle));
+}
+
+void handshake_init(struct handshake *one)
+{
+	*one = (struct handshake){0};
+	list_init(&one->node);
+	list_init(&one->ready);
+}
+
 struct handshakes *handshakes_new(struct loop *loop, unsigned threads)
 {
 	MUST(threads > 0 && threads <= HANDSHAKES_MAX);
@@ -87,8 +132,11 @@ struct handshakes *handshakes_new(struct loop *loop, unsigned threads)
 	h->max_waiting = HANDSHAKES_WAITING / threads;
 	list_init(&h->waiting);
 	list_init(&h->begun);
+	list_init(&h->ready);
 	task_init(&h->task, on_task);
+	task_init(&h->idle, on_idle);
 	timer_init(&h->evict, loop, on_timer);
+	timer_init(&h->rest, loop, on_rested);
 	return h;
 }
 
@@ -99,7 +147,9 @@ void handshakes_free(struct handshakes **ret_h)
 		return;
 	MUST(h->n_waiting == 0 && h->n_begun == 0);
 	task_cancel(&h->task);
+	task_cancel(&h->idle);
 	timer_stop(&h->evict);
+	timer_stop(&h->rest);
 	FREE(ret_h);
 }
 
@@ -111,13 +161,26 @@ bool handshakes_enter(struct handshakes *h, struct handshake *one)
 	one->begun = false;
 	list_push(&h->waiting, &one->node);
 	h->n_waiting++;
-	if (!task_queued(&h->task))
-		loop_at_turn_end(h->loop, &h->task);
+	work_soon(h);
 	return true;
+}
+
+bool handshakes_step(struct handshakes *h, struct handshake *one)
+{
+	MUST(one->begun && !list_empty(&one->node));
+	if (one->first) {
+		one->first = false;
+		return true;
+	}
+	if (list_empty(&one->ready))
+		list_push(&h->ready, &one->ready);
+	work_soon(h);
+	return false;
 }
 
 void handshakes_leave(struct handshakes *h, struct handshake *one)
 {
+	list_remove(&one->ready);
 	if (list_empty(&one->node))
 		return;
 	list_remove(&one->node);
@@ -125,7 +188,7 @@ void handshakes_leave(struct handshakes *h, struct handshake *one)
 		h->n_begun--;
 	else
 		h->n_waiting--;
-	if (h->n_waiting > 0 && !task_queued(&h->task))
+	if (h->n_waiting > 0 && !h->resting && !task_queued(&h->task))
 		loop_next_turn(h->loop, &h->task);
 }
 

@@ -119,6 +119,11 @@ static void on_begin(struct handshake *h)
 	session_run(CONTAINER_OF(h, struct session, handshake));
 }
 
+static void on_step(struct handshake *h)
+{
+	conn_tls_step(CONTAINER_OF(h, struct session, handshake)->conn);
+}
+
 static void on_evict(struct handshake *h)
 {
 	session_end(CONTAINER_OF(h, struct session, handshake), REASON_HANDSHAKE_OVERFLOW);
@@ -196,11 +201,19 @@ static void on_fail(void *ctx, const struct err *err)
 						  : REASON_TLS_FAILED);
 }
 
+static bool on_handshake_step(void *ctx)
+{
+	struct session *s = ctx;
+	MUST_BE(s, SESSION_MAGIC);
+	return handshakes_step(s->p->handshakes, &s->handshake);
+}
+
 static const struct conn_events conn_evs = {
     .on_open = on_open,
     .on_rx = on_bytes,
     .on_tx_room = on_room,
     .on_fail = on_fail,
+    .on_step = on_handshake_step,
 };
 
 /* --- serve --- */
@@ -410,8 +423,9 @@ void session_accept(struct proxy *p, enum direction d, int fd)
 	s->owner = (struct request_owner){.p = p, .subject = subject, .answered = session_answered};
 	list_init(&s->owner.requests);
 	list_init(&s->waiter.node);
-	list_init(&s->handshake.node);
+	handshake_init(&s->handshake);
 	s->handshake.on_begin = on_begin;
+	s->handshake.on_step = on_step;
 	s->handshake.on_evict = on_evict;
 	timer_init(&s->timer, p->loop, session_on_timer);
 	task_init(&s->task, run_task);

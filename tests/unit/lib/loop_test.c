@@ -220,6 +220,43 @@ START_TEST(posts_of_two_threads_all_run_on_the_loop)
 }
 END_TEST
 
+static struct task idle_task, busy_task;
+static unsigned busy_turns;
+
+static void on_idle_task(struct task *t)
+{
+	note(busy_turns == 5 ? "idle " : "early ");
+	loop_stop(loop);
+}
+
+static void on_busy(struct task *t)
+{
+	if (++busy_turns < 5)
+		loop_next_turn(loop, t);
+}
+
+/* Not while tasks of the turn, timers or descriptors have something, and without any sleep then. */
+START_TEST(what_waits_for_an_idle_turn_runs_in_the_first_one)
+{
+	struct timer late;
+	task_init(&idle_task, on_idle_task);
+	task_init(&busy_task, on_busy);
+	busy_turns = 0;
+	timer_init(&late, loop, on_stop);
+	timer_start(&late, 5000);
+	loop_when_idle(loop, &idle_task);
+	loop_when_idle(loop, &idle_task);
+	loop_next_turn(loop, &busy_task);
+	loop_run(loop);
+	ck_assert_str_eq(trace, "idle ");
+	loop_when_idle(loop, &idle_task);
+	task_cancel(&idle_task);
+	timer_start(&late, 20);
+	loop_run(loop);
+	ck_assert_str_eq(trace, "idle stop ");
+}
+END_TEST
+
 START_TEST(posts_are_capped)
 {
 	ran = 0;
@@ -303,6 +340,7 @@ Suite *loop_suite(void)
 	tcase_add_test(t, timers_start_late_in_a_long_turn_fire_in_order);
 	tcase_add_test(t, posts_of_two_threads_all_run_on_the_loop);
 	tcase_add_test(t, posts_are_capped);
+	tcase_add_test(t, what_waits_for_an_idle_turn_runs_in_the_first_one);
 	tcase_add_test(t, a_signal_arrives_on_the_loop);
 	tcase_add_test(t, io_is_level_triggered_and_stops_when_unwanted);
 	suite_add_tcase(s, t);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Whose handshake begins when: a few a turn, so many at once, in order, and the slow make room when others wait. */
+/* Whose handshake is worked on when: one step at a time, so many at once, in order, and the slow make room when others wait. */
 #include "proxy/handshakes.h"
 
 #include <check.h>
@@ -12,10 +12,20 @@ static struct handshake all[N];
 static unsigned begun, evicted, order_broken, most_at_once;
 static struct timer stop;
 static uint64_t turn_us;
-static unsigned in_turn;
+static unsigned in_turn, steps, others;
+static uint64_t step_us;
+static struct task other;
+
+static void work_us(uint64_t us)
+{
+	uint64_t from = loop_clock_us();
+	while (loop_clock_us() <= from + us)
+		;
+}
 
 static void on_begin(struct handshake *one)
 {
+	work_us(2); /* turns are told apart by the time */
 	if (turn_us != loop_now_us(loop)) {
 		turn_us = loop_now_us(loop);
 		in_turn = 0;
@@ -24,6 +34,28 @@ static void on_begin(struct handshake *one)
 		most_at_once = in_turn;
 	order_broken += one != &all[begun];
 	begun++;
+}
+
+/* A step of so long. */
+static void on_step(struct handshake *one)
+{
+	if (turn_us != loop_now_us(loop)) {
+		turn_us = loop_now_us(loop);
+		in_turn = 0;
+	}
+	in_turn++;
+	most_at_once = MAX(most_at_once, in_turn);
+	steps++;
+	if (step_us > 0)
+		work_us(step_us);
+	handshakes_leave(h, one);
+}
+
+/* Something else to do in each turn, of which a little is in each millisecond. */
+static void on_other(struct task *t)
+{
+	others++;
+	loop_next_turn(loop, t);
 }
 
 static void on_evict(struct handshake *one)
@@ -48,11 +80,14 @@ static void setup(void)
 	loop = loop_new(NULL);
 	h = handshakes_new(loop, 1);
 	timer_init(&stop, loop, on_stop);
-	begun = evicted = order_broken = most_at_once = in_turn = 0;
+	begun = evicted = order_broken = most_at_once = in_turn = steps = others = 0;
+	step_us = 0;
 	turn_us = 0;
 	for (int i = 0; i < N; i++) {
-		all[i] = (struct handshake){.on_begin = on_begin, .on_evict = on_evict};
-		list_init(&all[i].node);
+		handshake_init(&all[i]);
+		all[i].on_begin = on_begin;
+		all[i].on_step = on_step;
+		all[i].on_evict = on_evict;
 	}
 }
 
@@ -74,13 +109,13 @@ static unsigned enter(unsigned n)
 	return taken;
 }
 
-START_TEST(all_begin_in_order_a_few_a_turn)
+START_TEST(all_begin_in_order_one_a_turn)
 {
 	ck_assert_uint_eq(enter(100), 100);
 	ck_assert_uint_eq(begun, 0);
 	run_ms(20);
 	ck_assert_uint_eq(begun, 100);
-	ck_assert_uint_eq(most_at_once, HANDSHAKES_A_TURN);
+	ck_assert_uint_eq(most_at_once, 1);
 	ck_assert_uint_eq(order_broken, 0);
 	ck_assert_uint_eq(handshakes_begun(h), 100);
 	ck_assert_uint_eq(handshakes_waiting(h), 0);
@@ -147,12 +182,72 @@ START_TEST(too_many_that_wait_are_turned_away)
 }
 END_TEST
 
+/* Begins, then takes its first step as a connection does, and has a second one to take. */
+static void begin_some(unsigned n)
+{
+	enter(n);
+	run_ms(20);
+	ck_assert_uint_eq(begun, n);
+	most_at_once = in_turn = 0;
+	for (unsigned i = 0; i < n; i++) {
+		ck_assert(handshakes_step(h, &all[i])); /* free: its turn was that of the begin */
+		ck_assert(!handshakes_step(h, &all[i]));
+		ck_assert(!handshakes_step(h, &all[i])); /* twice is once */
+	}
+}
+
+START_TEST(others_have_half_of_the_time_at_least)
+{
+	begin_some(50);
+	step_us = 2000;
+	task_init(&other, on_other);
+	loop_next_turn(loop, &other);
+	run_ms(80);
+	task_cancel(&other);
+	ck_assert_uint_eq(most_at_once, 1);
+	ck_assert_uint_ge(steps, 3); /* of 20; less where this machine is slow */
+	ck_assert_uint_le(steps, 21);
+	ck_assert_uint_gt(others, 10 * steps);
+	/* With nothing else to do there is nothing to wait for. */
+	steps = 0;
+	step_us = 100;
+	run_ms(40);
+	ck_assert_uint_eq(handshakes_begun(h), 0);
+}
+END_TEST
+
+START_TEST(steps_come_before_begins_and_cheap_ones_wait_for_nothing)
+{
+	begin_some(100);
+	for (unsigned i = 100; i < 110; i++)
+		ck_assert(handshakes_enter(h, &all[i]));
+	run_ms(20);
+	ck_assert_uint_eq(steps, 100);
+	ck_assert_uint_gt(most_at_once, 1); /* in a turn */
+	ck_assert_uint_eq(begun, 110);
+	ck_assert_uint_eq(order_broken, 0);
+}
+END_TEST
+
+START_TEST(one_that_has_a_step_to_take_may_leave)
+{
+	begin_some(10);
+	for (unsigned i = 0; i < 10; i += 2)
+		handshakes_leave(h, &all[i]);
+	run_ms(20);
+	ck_assert_uint_eq(steps, 5);
+}
+END_TEST
+
 Suite *handshakes_suite(void)
 {
 	Suite *s = suite_create("handshakes");
 	TCase *t = tcase_create("handshakes");
 	tcase_add_checked_fixture(t, setup, teardown);
-	tcase_add_test(t, all_begin_in_order_a_few_a_turn);
+	tcase_add_test(t, all_begin_in_order_one_a_turn);
+	tcase_add_test(t, others_have_half_of_the_time_at_least);
+	tcase_add_test(t, steps_come_before_begins_and_cheap_ones_wait_for_nothing);
+	tcase_add_test(t, one_that_has_a_step_to_take_may_leave);
 	tcase_add_test(t, no_more_than_so_many_at_once_and_the_next_begins_when_one_ends);
 	tcase_add_test(t, threads_share_the_limits_of_the_process);
 	tcase_add_test(t, the_oldest_make_room_after_a_while_but_only_for_others);

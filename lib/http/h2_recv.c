@@ -90,7 +90,7 @@ static void recv_failed(struct h2_session *s, int rc)
 static void look_at_share(struct h2_session *s)
 {
 	bool known = h2_guard_known(&s->guard);
-	uint32_t heads = known && s->lim.heads_a_turn ? s->lim.heads_a_turn : H2_SHARE;
+	uint32_t heads = !known ? H2_STRANGE_SHARE : s->lim.heads_a_turn ? s->lim.heads_a_turn : H2_SHARE;
 	s->head_cost = known ? 1 : H2_STRANGE_COST;
 	s->taker.stranger = !known;
 	s->taker.share = (int32_t)(heads * s->head_cost);

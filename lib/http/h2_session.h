@@ -22,10 +22,11 @@
 #define H2_QUEUE_MARK      (512u << 10)
 #define H2_SHARE           4 /* requests that a connection begins before others have a turn, where the limits say nothing else */
 /* Points of turns.h. A request: 1, of a stranger H2_STRANGE_COST, and 1 for each H2_UNPACKED_COST bytes of head. */
-#define H2_STRANGE_COST    4
+#define H2_STRANGE_COST    8
+#define H2_STRANGE_SHARE   2 /* requests, as above */
 #define H2_UNPACKED_COST   4096
 #define H2_WINDOWS_COST    16 /* streams of which one setting moves the windows for a point, as it may */
-#define H2_LOST_COST       2  /* a stream that ends with its connection */
+#define H2_LOST_COST       4  /* a stream that ends with its connection */
 #define H2_PING_MS         20000
 #define H2_PREFACE_MS      5000
 #define H2_INFORMATIONAL   32 /* 1xx answers of one exchange */

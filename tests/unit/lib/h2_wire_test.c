@@ -554,7 +554,7 @@ START_TEST(a_stranger_begins_fewer_in_a_turn)
 	for (uint32_t i = 0; i < 90; i++)
 		raw_headers(2 * i + 1, END_STREAM | END_HEADERS, hold_head);
 	raw_until(&w, seen_so_many, &(struct seen){&w, 90});
-	ck_assert_uint_le(w.most_a_turn, TURNS_POINTS / 4);
+	ck_assert_uint_le(w.most_a_turn, TURNS_POINTS / 8);
 	world_done(&w);
 }
 END_TEST
@@ -606,7 +606,7 @@ static bool sixty_seen(void *arg)
 	return ((struct world *)arg)->streams_seen >= 60;
 }
 
-/* Given up, all of them, and more: from then on it begins a quarter of that. */
+/* Given up, all of them, and more: from then on it begins an eighth of that. */
 START_TEST(who_gives_up_many_requests_begins_fewer_in_a_turn)
 {
 	struct http_limits lim = http_limits_default;
@@ -623,7 +623,7 @@ START_TEST(who_gives_up_many_requests_begins_fewer_in_a_turn)
 	raw_headers(2 * 500 + 1, END_STREAM | END_HEADERS, good_head);
 	raw_until(&w, answered_1001, NULL);
 	ck_assert_uint_eq(w.streams_seen, 161);
-	ck_assert_uint_le(w.most_a_turn, TURNS_POINTS / 4);
+	ck_assert_uint_le(w.most_a_turn, TURNS_POINTS / 8);
 	world_done(&w);
 }
 END_TEST

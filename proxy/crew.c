@@ -41,6 +41,7 @@ struct thread {
 struct crew {
 	struct loop *loop;
 	struct circuits *circuits;
+	struct reputes *reputes;
 	struct stats *stats; /* of the main thread */
 	size_t inquiries;
 	unsigned n, turn;
@@ -414,7 +415,8 @@ static void make_stations(struct thread *t, const struct crew_cfg *cfg)
 	p->verdicts = verdicts_new();
 	p->peers = verdicts_new();
 	p->handshakes = handshakes_new(p->loop, t->crew->n);
-	p->balancer = balancer_new(p->loop, balance_ops_find(cfg->options->balancer), p->stats, t->crew->circuits);
+	p->balancer = balancer_new(p->loop, balance_ops_find(cfg->options->balancer), p->stats, t->crew->circuits,
+				   t->crew->reputes);
 	balancer_hedge_after(p->balancer, cfg->options->hedge_after_ms);
 	p->tell = t->crew->n > 1 ? tell_others : NULL;
 	set_limits(p, cfg->options);
@@ -482,6 +484,7 @@ struct crew *crew_new(const struct crew_cfg *cfg, struct err *err)
 	c->n = cfg->threads;
 	chunk_threads(c->n);
 	c->circuits = circuits_new();
+	c->reputes = reputes_new();
 	c->stats = stats_new();
 	for (unsigned i = 0; i < c->n; i++) {
 		c->v[i].crew = c;
@@ -539,6 +542,7 @@ void crew_free(struct crew **cp)
 	for (unsigned i = 0; i < c->n; i++)
 		unmake(&c->v[i]);
 	circuits_free(&c->circuits);
+	reputes_free(&c->reputes);
 	stats_free(&c->stats);
 	FREE(cp);
 }

@@ -27,6 +27,7 @@ struct balancer {
 	const struct balance_ops *ops;
 	struct stats *stats;
 	struct lives *lives;
+	struct reputes *reputes; /* the process's */
 	struct map groups;
 	struct circuits *circuits; /* the process's */
 	struct circuit *direct;    /* of what is no service */
@@ -34,7 +35,6 @@ struct balancer {
 	struct timer look;    /* for silence */
 	uint64_t patience_us; /* 0: nobody looks */
 	uint64_t seed;
-	uint32_t failures; /* of attempts at any endpoint: their order */
 };
 
 const struct balance_ops *balance_ops_find(const char *name)
@@ -116,7 +116,7 @@ static struct group *group_of(struct balancer *b, const char *service, struct en
 	struct group *g = mem_zalloc(sizeof(*g) + set->len * sizeof(struct live *));
 	g->set = endpoint_set_ref(set);
 	g->circuit = circuit_get(b->circuits, service, loop_now_ms(b->loop));
-	g->epoch = lives_epoch(b->lives) - 1;
+	g->epoch = reputes_epoch(b->reputes) - 1;
 	for (size_t i = 0; i < set->len; i++)
 		g->v[i] = live_get(b->lives, &set->v[i]);
 	weigh(g);
@@ -126,21 +126,24 @@ static struct group *group_of(struct balancer *b, const char *service, struct en
 	return g;
 }
 
+/* The epoch first: who is ejected while we count is counted the next time. */
 static void count_out(const struct balancer *b, struct group *g)
 {
-	if (g->epoch == lives_epoch(b->lives))
+	unsigned epoch = reputes_epoch(b->reputes);
+	if (g->epoch == epoch)
 		return;
-	g->epoch = lives_epoch(b->lives);
+	g->epoch = epoch;
 	g->n_out = 0;
 	for (size_t i = 0; i < g->set->len; i++)
-		g->n_out += g->v[i]->ejected;
+		g->n_out += REPUTE_READ(g->v[i]->repute, ejected);
 }
 
 bool group_usable(const struct group *g, size_t i, const struct avoid *avoid)
 {
-	if (g->v[i]->ejected && !avoid->panic)
+	const struct repute *r = g->v[i]->repute;
+	if (!avoid->panic && REPUTE_READ(r, ejected))
 		return false;
-	if (g->v[i]->last_choice_ms > avoid->now_ms && !avoid->last)
+	if (!avoid->last && REPUTE_READ(r, last_choice_ms) > avoid->now_ms)
 		return false;
 	for (size_t k = 0; k < avoid->n_tried; k++)
 		if (addr_eq(&avoid->tried[k], &g->set->v[i].addr))
@@ -187,12 +190,17 @@ void balancer_hedge_after(struct balancer *b, uint64_t ms)
  * that hangs does not get all; who answers well is in use again. */
 static long resort(struct balancer *b, struct group *g, const struct avoid *avoid)
 {
+	uint32_t first = 0;
 	long at = -1;
-	for (size_t i = 0; i < g->set->len; i++)
-		if (group_usable(g, i, avoid) && (at < 0 || (int32_t)(g->v[i]->failed_at - g->v[at]->failed_at) < 0))
-			at = (long)i;
+	for (size_t i = 0; i < g->set->len; i++) {
+		uint32_t failed_at = REPUTE_READ(g->v[i]->repute, failed_at);
+		if (!group_usable(g, i, avoid) || (at >= 0 && (int32_t)(failed_at - first) >= 0))
+			continue;
+		at = (long)i;
+		first = failed_at;
+	}
 	if (at >= 0)
-		g->v[at]->failed_at = ++b->failures;
+		REPUTE_WRITE(g->v[at]->repute, failed_at, reputes_order(b->reputes));
 	return at;
 }
 
@@ -233,7 +241,7 @@ const struct endpoint *balance_pick(struct balancer *b, const struct permit *per
 	long i = choose(b, g, tried, n_tried);
 	MUST(i >= 0 && (size_t)i < set->len);
 	begin(b, ret, g->v[i], g->circuit);
-	ret->out = g->v[i]->ejected;
+	ret->out = REPUTE_READ(g->v[i]->repute, ejected);
 	ret->group = g;
 	g->users++;
 	if (n_tried == 0)
@@ -302,54 +310,83 @@ static uint64_t eject_ms(uint32_t ejections)
 	return MIN((uint64_t)EJECT_MS * ejections, (uint64_t)EJECT_MAX_MS);
 }
 
-/* The ejected one that went first, if that was EJECT_MS ago or more; else NULL. */
-static struct live *longest_out(const struct balancer *b, const struct group *g)
+/* When it had been out for a first ejection. */
+static uint64_t paid_ms(const struct repute *r)
 {
-	struct live *first = NULL;
+	return r->until_ms - eject_ms(r->ejections) + EJECT_MS;
+}
+
+/* The ejected one that went first, if that was EJECT_MS ago or more; else NULL. */
+static struct repute *longest_out(const struct balancer *b, const struct group *g)
+{
+	struct repute *first = NULL;
 	uint64_t since = loop_now_ms(b->loop);
 	for (size_t i = 0; i < g->set->len; i++) {
-		struct live *l = g->v[i];
-		if (l->ejected && l->until_ms - eject_ms(l->ejections) + EJECT_MS <= since) {
-			first = l;
-			since = l->until_ms - eject_ms(l->ejections) + EJECT_MS;
+		struct repute *r = g->v[i]->repute;
+		if (r->ejected && paid_ms(r) <= since) {
+			first = r;
+			since = paid_ms(r);
 		}
 	}
 	return first;
 }
 
-/* At most half of a set, and never the last one. Ejections in a row grow long, so who went long ago may be well by now: it gives its place to
- * who fails now, and has one attempt to show it. */
+/* At most half of a set, whichever threads ejected them, and never the last one. Ejections in a row grow long, so who went long ago may be well by
+ * now: it gives its place to who fails now, and has one attempt to show it. */
 static bool may_eject(struct balancer *b, struct group *g)
 {
 	count_out(b, g);
 	if (g->set->len > 1 && (g->n_out + 1) * 2 <= g->set->len)
 		return true;
-	struct live *l = (g->n_out * 2 <= g->set->len) ? longest_out(b, g) : NULL;
-	if (l == NULL)
+	struct repute *r = (g->n_out * 2 <= g->set->len) ? longest_out(b, g) : NULL;
+	if (r == NULL)
 		return false;
-	live_return(b->lives, l);
-	l->failures = EJECT_AFTER - 1;
+	live_return(r);
+	REPUTE_WRITE(r, failures, EJECT_AFTER - 1);
 	return true;
 }
 
-static void consider(struct balancer *b, struct attempt *a, enum reason why)
+/* With the lock held: nobody else ejects or returns meanwhile. Milliseconds; 0: it is not ejected. */
+static uint64_t eject(struct balancer *b, struct group *g, struct live *l)
+{
+	struct repute *r = l->repute;
+	uint64_t now = loop_now_ms(b->loop);
+	if (r->ejected || REPUTE_READ(r, failures) < EJECT_AFTER)
+		return 0;
+	if (g == NULL || !may_eject(b, g)) { /* it stays, but as the last choice */
+		REPUTE_WRITE(r, last_choice_ms, now + LAST_CHOICE_MS);
+		return 0;
+	}
+	if (now > r->until_ms + EJECT_MAX_MS)
+		REPUTE_WRITE(r, ejections, 0);
+	uint64_t ms = eject_ms(r->ejections + 1);
+	live_eject(b->lives, l, ms);
+	return ms;
+}
+
+static void consider(struct balancer *b, struct attempt *a, uint32_t failures, enum reason why)
 {
 	struct live *l = a->live;
 	char addr[ADDR_TEXT_MAX];
-	if (l->failures < EJECT_AFTER || l->ejected || l->shared)
+	if (failures < EJECT_AFTER || l->shared || REPUTE_READ(l->repute, ejected))
 		return;
-	if (a->group == NULL || !may_eject(b, a->group)) { /* it stays, but as the last choice */
-		l->last_choice_ms = loop_now_ms(b->loop) + LAST_CHOICE_MS;
+	reputes_lock(b->reputes);
+	uint64_t ms = eject(b, a->group, l);
+	reputes_unlock(b->reputes);
+	if (ms == 0)
 		return;
-	}
-	if (loop_now_ms(b->loop) > l->until_ms + EJECT_MAX_MS)
-		l->ejections = 0;
-	uint64_t ms = eject_ms(l->ejections + 1);
-	l->last_choice_ms = 0;
-	live_eject(b->lives, l, ms);
 	stats_ejection(b->stats, a->circuit->name, why);
 	event(EV_ENDPOINT_EJECTED, "service=%s endpoint=\"%s\" reason=%s failures=%u ms=%llu", a->circuit->name,
-	      addr_text(&l->addr, addr), reason_row(why)->label, l->failures, (unsigned long long)ms);
+	      addr_text(&l->repute->addr, addr), reason_row(why)->label, failures, (unsigned long long)ms);
+}
+
+/* It was chosen although it was out, and is well. */
+static void bring_back(struct balancer *b, struct repute *r)
+{
+	reputes_lock(b->reputes);
+	if (r->ejected)
+		live_return(r);
+	reputes_unlock(b->reputes);
 }
 
 void balance_end(struct balancer *b, struct attempt *a, enum outcome how, enum reason why)
@@ -364,17 +401,14 @@ void balance_end(struct balancer *b, struct attempt *a, enum outcome how, enum r
 	circuit_give(&a->circuit->active);
 	switch (how) {
 	case OUTCOME_GOOD:
-		l->failures = 0;
-		l->last_choice_ms = 0;
-		if (a->out && l->ejected)
-			live_return(b->lives, l);
+		repute_good(l->repute);
+		if (a->out)
+			bring_back(b, l->repute);
 		break;
 	case OUTCOME_FAILED:
 		unanswered(b, a, SLOW_FAILURE_US);
 		l->failed++;
-		l->failures++;
-		l->failed_at = ++b->failures;
-		consider(b, a, why);
+		consider(b, a, repute_failed(l->repute), why);
 		break;
 	case OUTCOME_NEUTRAL:
 		unanswered(b, a, 0);
@@ -396,13 +430,14 @@ bool balance_is_failure(enum reason why)
 /* --- the whole --- */
 
 struct balancer *balancer_new(struct loop *loop, const struct balance_ops *ops, struct stats *stats,
-			      struct circuits *circuits)
+			      struct circuits *circuits, struct reputes *reputes)
 {
 	struct balancer *b = NEW(struct balancer);
 	b->loop = loop;
 	b->ops = ops;
 	b->stats = stats;
-	b->lives = lives_new(loop);
+	b->lives = lives_new(loop, reputes);
+	b->reputes = reputes;
 	map_init(&b->groups);
 	b->circuits = circuits;
 	b->direct = circuit_get(circuits, "", loop_now_ms(loop));

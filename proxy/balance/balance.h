@@ -3,7 +3,7 @@
  * balancers.tbl.h; it sees a group and answers with an index.
  *
  * The balancer keeps, by thread, a view of each set in use (a group) and the live state of its endpoints (live.h); it takes endpoints out that
- * fail again and again (outlier detection), and counts what a service has on its way (circuit.h). */
+ * fail again and again (outlier detection), for all threads (repute.h), and counts what a service has on its way (circuit.h). */
 #ifndef WEFT_PROXY_BALANCE_BALANCE_H
 #define WEFT_PROXY_BALANCE_BALANCE_H
 
@@ -59,9 +59,9 @@ const struct balance_ops *balance_ops_find(const char *name); /* NULL: no such a
 uint64_t balance_now_us(const struct balancer *b);
 uint64_t balance_random(struct balancer *b, uint64_t below); /* uniform */
 
-/* circuits: the process's, outlive the balancer. */
+/* circuits, reputes: the process's, outlive the balancer. */
 struct balancer *balancer_new(struct loop *loop, const struct balance_ops *ops, struct stats *stats,
-			      struct circuits *circuits);
+			      struct circuits *circuits, struct reputes *reputes);
 void balancer_free(struct balancer **b);
 /* How long an endpoint may be silent (live.h) before on_silent is called, looked at every BALANCE_LOOK_MS; 0, as at the start: never. */
 void balancer_hedge_after(struct balancer *b, uint64_t ms);

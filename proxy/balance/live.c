@@ -13,27 +13,12 @@
 
 struct lives {
 	struct loop *loop;
+	struct reputes *reputes; /* the process's */
 	struct map map;
 	struct list idle, out;
-	struct timer back; /* the first of those that come back */
-	size_t n_out;
-	unsigned epoch;
+	struct timer back;   /* the first of those that come back */
 	struct live *shared; /* for those that find the table full; never ejected */
 };
-
-/* e^-(dt / decay), to 2 % where it matters, without a library of its own. */
-static double decayed(double v, uint64_t dt_us)
-{
-	double x = 1 - (double)dt_us / LIVE_DECAY_US / 16;
-	if (x <= 0)
-		return 0;
-	x *= x;
-	x *= x;
-	x *= x;
-	x *= x;
-	v *= x;
-	return v < 1 ? 0 : v; /* less than a microsecond: forgotten */
-}
 
 static uint64_t since(uint64_t now, uint64_t then)
 {
@@ -42,7 +27,7 @@ static uint64_t since(uint64_t now, uint64_t then)
 
 double live_estimate(const struct live *l, uint64_t now_us)
 {
-	return decayed(l->ewma_us, since(now_us, l->seen_us));
+	return repute_decayed(l->ewma_us, since(now_us, l->seen_us));
 }
 
 double live_cost(const struct live *l, uint64_t now_us)
@@ -53,6 +38,7 @@ double live_cost(const struct live *l, uint64_t now_us)
 		ewma = UNKNOWN_US;
 	if (oldest != NULL)
 		ewma = MAX(ewma, (double)since(now_us, oldest->began_us));
+	ewma = MAX(ewma, (double)repute_hung(l->repute, now_us));
 	return ewma * ((double)l->in_flight + 1);
 }
 
@@ -69,14 +55,16 @@ void live_sample(struct live *l, uint64_t now_us, double took_us)
 
 void live_heard(struct live *l, uint64_t now_us, double took_us)
 {
-	l->answer_us = MAX(took_us, decayed(l->answer_us, since(now_us, l->heard_us)));
+	l->answer_us = MAX(took_us, repute_decayed(l->answer_us, since(now_us, l->heard_us)));
 	l->heard_us = now_us;
+	repute_heard(l->repute, now_us, took_us);
 	live_sample(l, now_us, took_us);
 }
 
 static uint64_t patience(const struct live *l, uint64_t now_us, uint64_t least_us)
 {
-	double slowest = decayed(l->answer_us, since(now_us, l->heard_us));
+	double mine = repute_decayed(l->answer_us, since(now_us, l->heard_us));
+	double slowest = MAX(mine, repute_slowest(l->repute, now_us));
 	if (slowest <= 0)
 		return least_us + least_us / 2;
 	return MAX(least_us, (uint64_t)(slowest * LIVE_PATIENCE));
@@ -85,17 +73,21 @@ static uint64_t patience(const struct live *l, uint64_t now_us, uint64_t least_u
 /* The pending ones stand in the order in which they began: those that began since the last answer are at the end. */
 static size_t silent_of(struct live *l, uint64_t now_us, uint64_t least_us, struct live_pending **out, size_t max)
 {
-	uint64_t wait = patience(l, now_us, least_us);
+	uint64_t wait = patience(l, now_us, least_us), heard = MAX(l->heard_us, REPUTE_READ(l->repute, heard_us));
+	uint64_t oldest = 0;
 	size_t n = 0;
 	for (struct list *it = l->pending.prev; it != &l->pending; it = it->prev) {
 		struct live_pending *p = CONTAINER_OF(it, struct live_pending, node);
-		if (p->began_us < l->heard_us)
+		if (p->began_us < heard)
 			break;
+		oldest = p->began_us;
 		if (p->found || since(now_us, p->began_us) < wait || n == max)
 			continue;
 		p->found = true;
 		out[n++] = p;
 	}
+	if (oldest != 0)
+		repute_hangs(l->repute, now_us, oldest);
 	return n;
 }
 
@@ -116,63 +108,59 @@ size_t lives_silent(struct lives *t, uint64_t now_us, uint64_t patience_us, stru
 
 /* --- ejection --- */
 
-static void come_back(struct lives *t, struct live *l)
+void live_return(struct repute *r)
 {
 	char addr[ADDR_TEXT_MAX];
-	l->ejected = false;
-	l->failures = 0;
-	list_remove(&l->out);
-	t->n_out--;
-	t->epoch++;
-	event(EV_ENDPOINT_BACK, "endpoint=\"%s\" identity=\"%s\"", addr_text(&l->addr, addr), l->key + KEY_HEAD);
+	repute_return(r);
+	event(EV_ENDPOINT_BACK, "endpoint=\"%s\" identity=\"%s\"", addr_text(&r->addr, addr), r->key + KEY_HEAD);
 }
 
 static void arm(struct lives *t)
 {
 	uint64_t now = loop_now_ms(t->loop), first = UINT64_MAX;
 	list_for_each (l, &t->out, struct live, out)
-		first = MIN(first, l->until_ms);
+		first = MIN(first, REPUTE_READ(l->repute, until_ms));
 	if (first != UINT64_MAX)
 		timer_start(&t->back, since(first, now));
+}
+
+/* Another thread may have brought it back meanwhile, or ejected it since: then that one sees to it. */
+static bool ours(const struct lives *t, const struct live *l)
+{
+	return REPUTE_READ(l->repute, by) == t;
 }
 
 static void on_back(struct timer *timer)
 {
 	struct lives *t = CONTAINER_OF(timer, struct lives, back);
 	uint64_t now = loop_now_ms(t->loop);
-	list_for_each_safe (l, &t->out, struct live, out)
-		if (l->until_ms <= now)
-			come_back(t, l);
+	reputes_lock(t->reputes);
+	list_for_each_safe (l, &t->out, struct live, out) {
+		if (ours(t, l) && l->repute->until_ms > now)
+			continue;
+		if (ours(t, l))
+			live_return(l->repute);
+		list_remove(&l->out);
+	}
+	reputes_unlock(t->reputes);
 	arm(t);
 }
 
 void live_eject(struct lives *t, struct live *l, uint64_t for_ms)
 {
-	MUST(!l->ejected && !l->shared);
-	l->ejected = true;
-	l->ejections++;
-	l->until_ms = loop_now_ms(t->loop) + for_ms;
+	MUST(!l->shared);
+	repute_eject(l->repute, t, loop_now_ms(t->loop) + for_ms);
+	list_remove(&l->out);
 	list_push(&t->out, &l->out);
-	t->n_out++;
-	t->epoch++;
-	arm(t);
-}
-
-void live_return(struct lives *t, struct live *l)
-{
-	MUST(l->ejected);
-	come_back(t, l);
 	arm(t);
 }
 
 size_t lives_ejected(const struct lives *t)
 {
-	return t->n_out;
-}
-
-unsigned lives_epoch(const struct lives *t)
-{
-	return t->epoch;
+	size_t n = 0;
+	list_for_each (l, &t->out, struct live, out)
+		n += ours(t, l);
+	return n;
 }
 
 size_t lives_len(const struct lives *t)
@@ -185,20 +173,22 @@ size_t lives_len(const struct lives *t)
 static void drop(struct lives *t, struct live *l)
 {
 	MUST(l->refs == 0);
-	if (l->ejected) {
-		list_remove(&l->out);
-		t->n_out--;
-		t->epoch++;
-	}
+	reputes_lock(t->reputes);
+	if (ours(t, l)) /* nobody else would see to it */
+		repute_return(l->repute);
+	reputes_unlock(t->reputes);
+	list_remove(&l->out);
 	list_remove(&l->idle);
 	map_del(&t->map, &l->node);
+	repute_unref(&l->repute);
 	mem_free(l);
 }
 
-static struct live *make(const void *key, size_t len)
+/* Takes the reference. */
+static struct live *make(struct repute *r)
 {
-	struct live *l = mem_zalloc(sizeof(*l) + len + 1);
-	memcpy(l->key, key, len);
+	struct live *l = NEW(struct live);
+	l->repute = r;
 	list_init(&l->idle);
 	list_init(&l->out);
 	list_init(&l->pending);
@@ -232,9 +222,8 @@ struct live *live_get(struct lives *t, const struct endpoint *ep)
 		t->shared->refs++;
 		return t->shared;
 	}
-	struct live *l = make(key, len);
-	l->addr = ep->addr;
-	map_put(&t->map, &l->node, str_make(l->key, len));
+	struct live *l = make(repute_get(t->reputes, str_make(key, len), &ep->addr));
+	map_put(&t->map, &l->node, str_make(l->repute->key, len));
 	return l;
 }
 
@@ -259,15 +248,16 @@ void lives_sweep(struct lives *t)
 		drop(t, l);
 }
 
-struct lives *lives_new(struct loop *loop)
+struct lives *lives_new(struct loop *loop, struct reputes *reputes)
 {
 	struct lives *t = NEW(struct lives);
 	t->loop = loop;
+	t->reputes = reputes;
 	map_init(&t->map);
 	list_init(&t->idle);
 	list_init(&t->out);
 	timer_init(&t->back, loop, on_back);
-	t->shared = make("", 0);
+	t->shared = make(repute_new(reputes, str_make("", 0)));
 	t->shared->shared = true;
 	return t;
 }
@@ -282,25 +272,30 @@ void lives_free(struct lives **tp)
 		drop(t, list_first(&t->idle, struct live, idle));
 	MUST(t->map.len == 0);
 	map_done(&t->map);
+	repute_unref(&t->shared->repute);
 	mem_free(t->shared);
 	FREE(tp);
+}
+
+static json_t *dump_one(const struct live *l, uint64_t now_ms, uint64_t now_us)
+{
+	const struct repute *r = l->repute;
+	bool ejected = REPUTE_READ(r, ejected);
+	char addr[ADDR_TEXT_MAX];
+	return json_pack("{s:s, s:s, s:f, s:I, s:I, s:I, s:I, s:b, s:I, s:I, s:b}", "address",
+			 addr_text(&r->addr, addr), "identity", r->key + KEY_HEAD, "ewmaMs",
+			 live_estimate(l, now_us) / 1000, "inFlight", (json_int_t)l->in_flight, "failures",
+			 (json_int_t)REPUTE_READ(r, failures), "ended", (json_int_t)l->ended, "failed",
+			 (json_int_t)l->failed, "ejected", ejected, "ejections", (json_int_t)REPUTE_READ(r, ejections),
+			 "ejectedForMs", (json_int_t)(ejected ? since(REPUTE_READ(r, until_ms), now_ms) : 0),
+			 "lastChoice", REPUTE_READ(r, last_choice_ms) > now_ms);
 }
 
 json_t *lives_dump(const struct lives *t)
 {
 	json_t *out = json_array();
 	uint64_t now_ms = loop_now_ms(t->loop), now_us = loop_now_us(t->loop);
-	map_for_each (n, &t->map) {
-		const struct live *l = CONTAINER_OF(n, struct live, node);
-		char addr[ADDR_TEXT_MAX];
-		json_array_append_new(
-		    out, json_pack("{s:s, s:s, s:f, s:I, s:I, s:I, s:I, s:b, s:I, s:I, s:b}", "address",
-				   addr_text(&l->addr, addr), "identity", l->key + KEY_HEAD, "ewmaMs",
-				   live_estimate(l, now_us) / 1000, "inFlight", (json_int_t)l->in_flight, "failures",
-				   (json_int_t)l->failures, "ended", (json_int_t)l->ended, "failed",
-				   (json_int_t)l->failed, "ejected", l->ejected, "ejections", (json_int_t)l->ejections,
-				   "ejectedForMs", (json_int_t)(l->ejected ? since(l->until_ms, now_ms) : 0),
-				   "lastChoice", l->last_choice_ms > now_ms));
-	}
+	map_for_each (n, &t->map)
+		json_array_append_new(out, dump_one(CONTAINER_OF(n, struct live, node), now_ms, now_us));
 	return out;
 }

@@ -231,6 +231,32 @@ def test_a_limit_of_a_service_is_exact_over_all_threads(net, tmp_path):
         client.kill()
 
 
+# --- what one thread finds out of an endpoint ---
+
+
+def test_failures_on_all_threads_together_take_an_endpoint_out(net, tmp_path):
+    """Each thread has a connection, and they take turns, so each thread sees a quarter of the failures: the fifth takes the endpoint out for all."""
+    gone = net.host("a")  # nothing listens there
+    with FileMesh(net, tmp_path) as m:
+        orders = m.workload(net.host("b"), "orders", ports="8080/http")
+        orders.host.start_python(APP)
+        orders.host.wait_port(8080)
+        web = m.workload(net.host("c"), "web", env={"WEFT_THREADS": str(WEB), "WEFT_BALANCER": "round-robin"})
+        vip = m.service("orders", {80: (8080, "http")}, [orders, (gone.ip4, None)])[0]
+        m.start()
+        peers = [Peer(web.host.connect(vip, 80), 15) for _ in range(WEB)]
+        for i in range(16 * WEB):
+            peers[i % WEB].send(GET)
+            assert peers[i % WEB].read().status == 200
+        seen = [e for e in web.admin("/endpoints")["endpoints"] if e["address"] == f"{gone.ip4}:8080"]
+        assert len({e["thread"] for e in seen if e["failed"]}) > 1, seen  # mostly three: who is not asked by then never fails
+        assert sum(e["failed"] for e in seen) == 5 and all(e["ejected"] and e["failures"] == 5 for e in seen), seen
+        assert web.metric("weft_ejections_total", service="shop/orders") == 1 == web.metric("weft_endpoints_ejected")
+        assert web.log().count("endpoint_ejected") == 1
+        for p in peers:
+            p.close()
+
+
 # --- no lock between the threads ---
 
 

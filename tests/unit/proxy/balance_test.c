@@ -15,6 +15,7 @@
 static struct loop *loop;
 static struct stats *stats;
 static struct circuits *circuits;
+static struct reputes *reputes;
 static struct balancer *b;
 static const struct permit permit = {.policy = ""};
 
@@ -25,7 +26,8 @@ static void setup_with(const char *name)
 	ck_assert_ptr_nonnull(loop);
 	stats = stats_new();
 	circuits = circuits_new();
-	b = balancer_new(loop, balance_ops_find(name), stats, circuits);
+	reputes = reputes_new();
+	b = balancer_new(loop, balance_ops_find(name), stats, circuits, reputes);
 }
 
 static void setup(void)
@@ -37,6 +39,8 @@ static void teardown(void)
 {
 	balancer_free(&b);
 	circuits_free(&circuits);
+	ck_assert_uint_eq(reputes_len(reputes), 0);
+	reputes_free(&reputes);
 	stats_free(&stats);
 	loop_free(&loop);
 }
@@ -311,8 +315,8 @@ START_TEST(live_state_outlives_the_set_that_named_it_but_not_another_identity)
 	struct attempt a = {0};
 	stranger.identity = "spiffe://t/ns/a/sa/other";
 	balance_direct(b, &permit, &stranger, &a);
-	ck_assert(!a.live->ejected);
-	ck_assert_uint_eq(a.live->failures, 0);
+	ck_assert(!a.live->repute->ejected);
+	ck_assert_uint_eq(a.live->repute->failures, 0);
 	balance_end(b, &a, OUTCOME_GOOD, REASON_NONE);
 	endpoint_set_unref(&same);
 }
@@ -344,28 +348,30 @@ END_TEST
 START_TEST(an_ejected_endpoint_comes_back_by_itself_and_the_next_time_is_longer)
 {
 	struct endpoint_set *set = set_of(2, NULL);
-	struct lives *lives = lives_new(loop);
+	struct lives *lives = lives_new(loop, reputes);
 	struct live *l = live_get(lives, &set->v[0]), *m = live_get(lives, &set->v[1]);
 	struct timer end;
-	l->failures = EJECT_AFTER;
+	l->repute->failures = EJECT_AFTER;
+	reputes_lock(reputes);
 	live_eject(lives, l, 60);
 	live_eject(lives, m, 20);
+	reputes_unlock(reputes);
 	ck_assert_uint_eq(lives_ejected(lives), 2);
 	timer_init(&end, loop, stop_loop);
 	while (lives_ejected(lives) > 0) {
 		timer_start(&end, 10);
 		loop_run(loop);
-		ck_assert(lives_ejected(lives) != 1 || l->ejected); /* the shorter one first */
+		ck_assert(lives_ejected(lives) != 1 || l->repute->ejected); /* the shorter one first */
 	}
-	ck_assert_uint_eq(l->failures, 0);
-	ck_assert_uint_eq(l->ejections, 1);
+	ck_assert_uint_eq(l->repute->failures, 0);
+	ck_assert_uint_eq(l->repute->ejections, 1);
 	live_put(lives, &l);
 	live_put(lives, &m);
 	lives_free(&lives);
 	/* In the balancer: the second ejection in a row takes twice as long. */
 	struct attempt a = {0};
-	live_of(set, 0, &a)->ejections = 1;
-	a.live->until_ms = loop_now_ms(loop);
+	live_of(set, 0, &a)->repute->ejections = 1;
+	a.live->repute->until_ms = loop_now_ms(loop);
 	balance_end(b, &a, OUTCOME_NEUTRAL, REASON_NONE);
 	fail_at(set, 0, EJECT_AFTER);
 	ck_assert_int_gt(number("10.0.0.1:8080", "ejectedForMs"), 2 * EJECT_MS - 1000);
@@ -375,7 +381,7 @@ END_TEST
 
 START_TEST(a_full_table_lets_idle_entries_go_and_then_shares_one)
 {
-	struct lives *lives = lives_new(loop);
+	struct lives *lives = lives_new(loop, reputes);
 	struct endpoint ep = {.identity = "spiffe://t/ns/a/sa/b", .meshed = true, .weight = 1};
 	struct live **held = mem_zalloc(LIVE_MAX * sizeof(struct live *));
 	ck_assert(addr_parse(STR("10.0.0.1:1"), &ep.addr));
@@ -621,12 +627,12 @@ START_TEST(who_has_been_out_for_long_comes_back_when_another_must_go)
 {
 	struct endpoint_set *set = set_of(3, NULL);
 	struct attempt a = {0};
-	live_of(set, 0, &a)->ejections = 9; /* so the next one lasts 100 s */
-	a.live->until_ms = loop_now_ms(loop);
+	live_of(set, 0, &a)->repute->ejections = 9; /* so the next one lasts 100 s */
+	a.live->repute->until_ms = loop_now_ms(loop);
 	balance_end(b, &a, OUTCOME_NEUTRAL, REASON_NONE);
 	fail_at(set, 0, EJECT_AFTER);
 	ck_assert_int_gt(number("10.0.0.1:8080", "ejectedForMs"), 9 * EJECT_MS);
-	live_of(set, 0, &a)->until_ms -= EJECT_MS; /* ten of them have passed */
+	live_of(set, 0, &a)->repute->until_ms -= EJECT_MS; /* ten of them have passed */
 	balance_end(b, &a, OUTCOME_NEUTRAL, REASON_NONE);
 	fail_at(set, 1, EJECT_AFTER);
 	ck_assert_uint_eq(balance_ejected(b), 1);
@@ -696,6 +702,186 @@ START_TEST(an_attempt_is_told_once_that_its_endpoint_is_silent_and_not_when_anot
 }
 END_TEST
 
+/* --- what the threads of a process know together --- */
+
+#define CREW 4
+
+/* A thread's balancer of the same process. */
+static struct balancer *thread_new(struct loop *l, const char *name)
+{
+	return balancer_new(l, balance_ops_find(name), stats, circuits, reputes);
+}
+
+/* One failure of the endpoint at `i`, seen by this thread. */
+static void fails(struct balancer *on, struct endpoint_set *set, size_t i, enum outcome how)
+{
+	struct attempt a = {0};
+	struct addr others[16];
+	enum reason why = REASON_NONE;
+	size_t n = 0;
+	for (size_t k = 0; k < set->len; k++)
+		if (k != i)
+			others[n++] = set->v[k].addr;
+	const struct endpoint *ep = balance_pick(on, &permit, "shop/orders", set, others, n, &a, &why);
+	ck_assert_ptr_eq(ep, &set->v[i]);
+	balance_end(on, &a, how, how == OUTCOME_GOOD ? REASON_NONE : REASON_CONNECT_FAIL);
+}
+
+START_TEST(failures_in_a_row_are_counted_whichever_threads_see_them)
+{
+	struct endpoint_set *set = set_of(3, NULL);
+	struct balancer *crew[CREW];
+	for (unsigned i = 0; i < CREW; i++)
+		crew[i] = thread_new(loop, "round-robin");
+	for (unsigned i = 0; i < EJECT_AFTER - 1; i++)
+		fails(crew[i % CREW], set, 0, OUTCOME_FAILED);
+	fails(crew[2], set, 0, OUTCOME_GOOD); /* not in a row */
+	for (unsigned i = 0; i < EJECT_AFTER; i++) {
+		ck_assert_uint_eq(balance_ejected(crew[0]), 0);
+		fails(crew[i % CREW], set, 0, OUTCOME_FAILED);
+	}
+	ck_assert_uint_eq(balance_ejected(crew[0]), 1); /* the fifth was the first one's */
+	for (unsigned i = 1; i < CREW; i++)
+		ck_assert_uint_eq(balance_ejected(crew[i]), 0); /* each is counted once */
+	for (unsigned i = 0; i < 12 * CREW; i++) {
+		struct attempt a = {0};
+		enum reason why;
+		const struct endpoint *ep =
+		    balance_pick(crew[i % CREW], &permit, "shop/orders", set, NULL, 0, &a, &why);
+		ck_assert_ptr_ne(ep, &set->v[0]); /* out for all */
+		balance_end(crew[i % CREW], &a, OUTCOME_GOOD, REASON_NONE);
+	}
+	/* At most half, of all threads together: the second one is the last choice, whoever asks. */
+	for (unsigned i = 0; i < EJECT_AFTER; i++)
+		fails(crew[(i + 1) % CREW], set, 1, OUTCOME_FAILED);
+	for (unsigned i = 0; i < 12 * CREW; i++) {
+		struct attempt a = {0};
+		enum reason why;
+		const struct endpoint *ep =
+		    balance_pick(crew[i % CREW], &permit, "shop/orders", set, NULL, 0, &a, &why);
+		ck_assert_ptr_eq(ep, &set->v[2]);
+		balance_end(crew[i % CREW], &a, OUTCOME_GOOD, REASON_NONE);
+	}
+	fails(crew[3], set, 0, OUTCOME_GOOD); /* one brings it back for all */
+	fails(crew[1], set, 1, OUTCOME_GOOD);
+	ck_assert_uint_eq(balance_ejected(crew[0]), 0);
+	for (unsigned i = 0; i < CREW; i++)
+		balancer_free(&crew[i]);
+	endpoint_set_unref(&set);
+}
+END_TEST
+
+START_TEST(who_ejects_and_goes_leaves_nobody_out_for_ever)
+{
+	struct endpoint_set *set = set_of(2, NULL);
+	struct balancer *other = thread_new(loop, "");
+	struct attempt held = {0};
+	enum reason why;
+	ck_assert_ptr_nonnull(balance_pick(b, &permit, "shop/orders", set, &set->v[1].addr, 1, &held, &why));
+	for (unsigned i = 0; i < EJECT_AFTER; i++)
+		fails(other, set, 0, OUTCOME_FAILED);
+	ck_assert(held.live->repute->ejected);
+	balancer_free(&other);
+	ck_assert(!held.live->repute->ejected);
+	balance_end(b, &held, OUTCOME_GOOD, REASON_NONE);
+	endpoint_set_unref(&set);
+}
+END_TEST
+
+START_TEST(an_endpoint_that_answers_another_thread_is_not_silent_and_one_that_hangs_there_is_avoided)
+{
+	struct endpoint_set *one = set_of(1, NULL), *two = set_of(2, NULL);
+	struct balancer *other = thread_new(loop, "");
+	struct attempt a, hangs, late = {0};
+	enum reason why;
+	told = 0;
+	balancer_hedge_after(b, 400);
+	took(one, 0, 1000);
+	ask(one, &a);
+	balance_answered(b, &a);
+	balance_end(b, &a, OUTCOME_GOOD, REASON_NONE);
+	ask(one, &a);
+	for (unsigned i = 0; i < 10; i++) { /* a second, answered by the other one's requests */
+		run_for(100);
+		struct attempt beside = {0};
+		ck_assert_ptr_nonnull(balance_pick(other, &permit, "shop/orders", one, NULL, 0, &beside, &why));
+		balance_answered(other, &beside);
+		balance_end(other, &beside, OUTCOME_GOOD, REASON_NONE);
+	}
+	ck_assert_uint_eq(told, 0);
+	/* Silent now, and the other thread, which has nothing on its way, takes the second of two. */
+	ask(one, &hangs);
+	run_for(1300);
+	ck_assert_uint_eq(told, 1);
+	for (unsigned i = 0; i < 50; i++) {
+		ck_assert_ptr_eq(balance_pick(other, &permit, "shop/orders", two, NULL, 0, &late, &why), &two->v[1]);
+		balance_end(other, &late, OUTCOME_GOOD, REASON_NONE);
+	}
+	balance_end(b, &a, OUTCOME_GOOD, REASON_NONE);
+	balance_end(b, &hangs, OUTCOME_GOOD, REASON_NONE);
+	balancer_free(&other);
+	endpoint_set_unref(&one);
+	endpoint_set_unref(&two);
+}
+END_TEST
+
+/* Eight endpoints, all of which fail nearly always, on all threads at once. */
+static struct endpoint_set *contested;
+static struct repute *watched[8];
+static unsigned most_out; /* atomic */
+
+static void count_watched(void)
+{
+	unsigned n = 0;
+	reputes_lock(reputes);
+	for (size_t i = 0; i < ARRAY_LEN(watched); i++)
+		n += watched[i]->ejected;
+	most_out = MAX(most_out, n);
+	reputes_unlock(reputes);
+}
+
+static void *contest(void *arg)
+{
+	struct err err;
+	struct loop *own = loop_new(&err);
+	struct stats *counted = stats_new();
+	struct balancer *mine = balancer_new(own, balance_ops_find("round-robin"), counted, circuits, reputes);
+	(void)arg;
+	for (unsigned i = 0; i < MANY; i++) {
+		struct attempt a = {0};
+		enum reason why;
+		ck_assert_ptr_nonnull(balance_pick(mine, &permit, "shop/orders", contested, NULL, 0, &a, &why));
+		balance_end(mine, &a, i % 97 == 0 ? OUTCOME_GOOD : OUTCOME_FAILED, REASON_CONNECT_FAIL);
+		if (i % 8 == 0)
+			count_watched();
+	}
+	balancer_free(&mine);
+	stats_free(&counted);
+	loop_free(&own);
+	return NULL;
+}
+
+START_TEST(threads_together_eject_at_most_half_of_a_set)
+{
+	pthread_t id[CREW];
+	struct attempt held[8] = {0};
+	contested = set_of(8, NULL);
+	most_out = 0;
+	for (size_t i = 0; i < ARRAY_LEN(held); i++)
+		watched[i] = live_of(contested, i, &held[i])->repute;
+	for (unsigned i = 0; i < CREW; i++)
+		pthread_create(&id[i], NULL, contest, NULL);
+	for (unsigned i = 0; i < CREW; i++)
+		pthread_join(id[i], NULL);
+	ck_assert_uint_eq(most_out, ARRAY_LEN(watched) / 2);
+	for (size_t i = 0; i < ARRAY_LEN(held); i++) {
+		ck_assert(!watched[i]->ejected);
+		balance_end(b, &held[i], OUTCOME_NEUTRAL, REASON_NONE);
+	}
+	endpoint_set_unref(&contested);
+}
+END_TEST
+
 Suite *balance_suite(void);
 Suite *balance_suite(void)
 {
@@ -719,6 +905,10 @@ Suite *balance_suite(void)
 	tcase_add_test(with, a_full_table_lets_idle_entries_go_and_then_shares_one);
 	tcase_add_test(with, a_service_has_at_most_ten_thousand_active_requests);
 	tcase_add_test(with, an_attempt_is_told_once_that_its_endpoint_is_silent_and_not_when_another_was_answered);
+	tcase_add_test(with, failures_in_a_row_are_counted_whichever_threads_see_them);
+	tcase_add_test(with, who_ejects_and_goes_leaves_nobody_out_for_ever);
+	tcase_add_test(with, an_endpoint_that_answers_another_thread_is_not_silent_and_one_that_hangs_there_is_avoided);
+	tcase_add_test(with, threads_together_eject_at_most_half_of_a_set);
 	tcase_add_test(bare, weights_are_shares_in_both_algorithms);
 	tcase_add_test(bare, what_should_be_ejected_and_may_not_is_the_last_choice_of_both_algorithms);
 	tcase_add_test(with, who_has_been_out_for_long_comes_back_when_another_must_go);

@@ -148,12 +148,13 @@ static void make(struct spine *w, struct proxy *p, struct spine_process *of, con
 	credential_unref(&c);
 	of->config = config_new(w->loop);
 	of->circuits = circuits_new();
+	of->reputes = reputes_new();
 	p->view = view_new(w->loop, of->config, w->loop);
 	p->stats = stats_new();
 	p->verdicts = verdicts_new();
 	p->peers = verdicts_new();
 	p->handshakes = handshakes_new(p->loop, 1);
-	p->balancer = balancer_new(p->loop, balance_ops_find(""), p->stats, of->circuits);
+	p->balancer = balancer_new(p->loop, balance_ops_find(""), p->stats, of->circuits, of->reputes);
 	p->limits = http_limits_default;
 	p->own_limits = http_limits_default;
 	p->hop_limits = pool_limits(0);
@@ -170,6 +171,7 @@ static void unmake(struct proxy *p, struct spine_process *of)
 	view_free(&p->view);
 	config_free(&of->config);
 	circuits_free(&of->circuits);
+	reputes_free(&of->reputes);
 	identity_free(&p->identity);
 	stats_free(&p->stats);
 	verdicts_free(&p->verdicts);

@@ -20,6 +20,7 @@ struct spine {
 	struct spine_process { /* what the threads of each would share */
 		struct config *config;
 		struct circuits *circuits;
+		struct reputes *reputes;
 		struct mark *mark;
 	} of_out, of_in;
 	struct listener *to_out, *to_in;

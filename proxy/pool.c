@@ -20,6 +20,7 @@ struct pool {
 	struct task refuse;
 	struct list refused; /* waiters that found a full queue, or waited too long */
 	size_t conns;
+	uint64_t dialled; /* in all, so far */
 	bool draining;
 };
 
@@ -50,6 +51,7 @@ struct upstream {
 	struct tls_peer *peer;  /* HOP_MESH */
 	uint64_t idle_since_ms; /* 0: busy */
 	uint64_t freed_ms;      /* when its last stream ended */
+	uint64_t number;        /* the how many-th of the pool */
 	bool ready, draining;
 	bool used; /* has served a stream */
 };
@@ -110,6 +112,7 @@ static bool enlist(struct pool_key *k, struct pool_waiter *w)
 	    (w->circuit != NULL && !circuit_take(&w->circuit->pending, CIRCUIT_PENDING_MAX)))
 		return false;
 	w->key = k;
+	w->since = k->pool->dialled;
 	w->until_ms = loop_now_ms(k->pool->cfg.loop) + k->pool->cfg.wait_ms;
 	list_push(&k->waiters, &w->node);
 	k->n_waiters++;
@@ -292,6 +295,7 @@ static void dial(struct pool_key *k)
 	u->magic = UPSTREAM_MAGIC;
 	u->key = k;
 	u->ops = codec_of(k->hop);
+	u->number = ++p->dialled;
 	struct conn_dial d = {
 	    .to = k->addr,
 	    .timeout_ms = k->hop == HOP_MESH ? POOL_MESH_DIAL_MS : POOL_OTHER_DIAL_MS,
@@ -333,7 +337,10 @@ static bool good_for(const struct upstream *u, const struct pool_waiter *w)
 {
 	if (!u->used || u->key->n_conns >= POOL_CONNS_MAX)
 		return true;
-	if (w->fresh || !keeps(u))
+	/* Those who lost a shared connection together share the next one, too. */
+	if (w->fresh)
+		return u->ops == &codec_h2 && u->number > w->since;
+	if (!keeps(u))
 		return false;
 	return !w->once || u->ops != &codec_h1 || conn_is_quiet(u->ops->conn(u->session));
 }

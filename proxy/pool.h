@@ -67,10 +67,11 @@ struct pool_waiter {
 	void (*on_stream)(struct pool_waiter *w, struct http_stream *st);
 	/* No stream could be had: nothing of the request has left, so it counts as unprocessed. */
 	void (*on_fail)(struct pool_waiter *w, enum reason reason, const struct err *err);
-	enum reason why;      /* it failed, and is to be told */
-	uint64_t until_ms;    /* it waits */
-	bool fresh;           /* wants a connection that has served nobody yet */
-	bool reused;          /* ret, at on_stream: the connection had served others before */
+	enum reason why;   /* it failed, and is to be told */
+	uint64_t until_ms; /* it waits */
+	bool fresh;        /* wants a connection that has served nobody yet, or, to share, one dialled since it waits */
+	uint64_t since;    /* connections the pool had dialled by then: the pool's */
+	bool reused;       /* ret, at on_stream: the connection had served others before */
 	struct pool_key *key; /* the pool's */
 };
 /* A stream to `ep` for what `permit` allows, on a connection with room or on a new one. `service`: the SNI ("name.namespace"),

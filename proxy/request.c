@@ -3,7 +3,7 @@
  * WAIT or DONE; what it waits for calls request_run() again.
  *
  * Owns: the request's arena, the downstream stream until it is closed, the upstream stream of the current attempt, and at most
- * REPLAY_MAX bytes of the body for a second attempt. A second attempt is made only while no byte of an answer has gone down, and only
+ * REPLAY_MAX bytes of the body for further attempts. These are made only while no byte of an answer has gone down, and only
  * if the application provably has not had the request ("unprocessed") or it is idempotent (retry.h). */
 #include "proxy/request_impl.h"
 

@@ -228,9 +228,7 @@ static void up_reset(void *ctx, const struct http_reset *why)
 	/* It has answered in full and does not want the rest of the request; the answer may still be on its way down. */
 	if (r->answer_ended && !r->tunnel)
 		return;
-	struct lost_attempt how = {.why = why->reason != REASON_NONE ? why->reason : REASON_UPSTREAM_RESET,
-				   .unprocessed = why->unprocessed,
-				   .answered = !why->before_response};
+	struct lost_attempt how = request_lost(&r->waiter, why);
 	/* The application (or the sidecar beside it) chose to end this stream: a client of HTTP/2 is told so, in its words. */
 	if (why->by_peer && !why->unprocessed && r->head->version == HTTP_2 && r->hedge == NULL) {
 		r->reason = how.why;

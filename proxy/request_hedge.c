@@ -15,8 +15,7 @@ struct hedge {
 	struct http_stream *up; /* NULL: not yet */
 	struct endpoint ep;
 	struct attempt attempt;
-	bool alone;               /* the first attempt was lost meanwhile: */
-	struct lost_attempt lost; /* so */
+	bool alone; /* the first attempt was lost meanwhile */
 };
 
 static bool safe(struct str method)
@@ -41,13 +40,23 @@ void request_hedge_drop(struct request *r)
 		end(r->hedge, OUTCOME_NEUTRAL, REASON_NONE);
 }
 
-/* The second attempt came to nothing: the first is waited for as if it had never been, or its loss is the end. */
-static void fail(struct hedge *h, enum reason why)
+/* The second attempt came to nothing: the first is waited for as if it had never been. If that was lost before, the second was the request's
+ * only one, and is lost as any. */
+static void fail(struct hedge *h, const struct lost_attempt *lost)
 {
 	struct request *r = h->r;
-	end(h, balance_is_failure(why) ? OUTCOME_FAILED : OUTCOME_NEUTRAL, why);
-	if (h->alone)
-		request_answer(r, h->lost.why, false);
+	r->spared = r->spared || lost->kept;
+	if (!h->alone) {
+		end(h, balance_is_failure(lost->why) ? OUTCOME_FAILED : OUTCOME_NEUTRAL, lost->why);
+		return;
+	}
+	if (h->up != NULL)
+		ops_of(h->up)->reset(h->up, REASON_NONE, false);
+	balance_move(&r->attempt, &h->attempt);
+	r->waiter.reused = h->waiter.reused;
+	r->ep = h->ep;
+	r->hedge = NULL;
+	request_lose(r, lost);
 }
 
 bool request_hedge_alone(struct request *r, const struct lost_attempt *lost)
@@ -55,7 +64,7 @@ bool request_hedge_alone(struct request *r, const struct lost_attempt *lost)
 	if (r->hedge == NULL || r->hedge->alone)
 		return false;
 	r->hedge->alone = true;
-	r->hedge->lost = *lost;
+	r->touched = r->touched || !lost->unprocessed;
 	request_end_attempt(r, lost->why);
 	return true;
 }
@@ -90,7 +99,7 @@ static void on_head(void *ctx, struct message *m)
 	if (m->status < 200)
 		return;
 	if (worthless(m))
-		fail(h, REASON_REFUSED);
+		fail(h, &(struct lost_attempt){.why = REASON_REFUSED});
 	else
 		win(h, m);
 }
@@ -101,7 +110,8 @@ static void on_reset(void *ctx, const struct http_reset *why)
 	MUST_BE(h->r, REQUEST_MAGIC);
 	ops_of(h->up)->close(h->up);
 	h->up = NULL;
-	fail(h, why->reason != REASON_NONE ? why->reason : REASON_UPSTREAM_RESET);
+	struct lost_attempt lost = request_lost(&h->waiter, why);
+	fail(h, &lost);
 }
 
 /* Nothing but a head or the end can come first (codec.h). */
@@ -141,7 +151,7 @@ static void on_fail(struct pool_waiter *w, enum reason reason, const struct err 
 	struct hedge *h = CONTAINER_OF(w, struct hedge, waiter);
 	MUST_BE(h->r, REQUEST_MAGIC);
 	(void)err;
-	fail(h, reason);
+	fail(h, &(struct lost_attempt){.why = reason, .unprocessed = true});
 }
 
 /* --- the begin --- */
@@ -165,7 +175,7 @@ static void on_silent(struct attempt *a)
 {
 	struct request *r = CONTAINER_OF(a, struct request, attempt);
 	MUST_BE(r, REQUEST_MAGIC);
-	if (r->step != STEP_RESPOND || r->head_down || r->hedge != NULL || r->attempts >= RETRY_ATTEMPTS_MAX)
+	if (r->step != STEP_RESPOND || r->head_down || r->hedge != NULL || r->attempts >= attempts_max(r))
 		return;
 	struct hedge *h = arena_alloc(&r->arena, sizeof(*h));
 	if (h == NULL)
@@ -186,6 +196,7 @@ static void on_silent(struct attempt *a)
 	h->waiter.ctx = h;
 	h->waiter.arena = &r->arena;
 	h->waiter.circuit = h->attempt.circuit;
+	h->waiter.fresh = r->attempts > RETRY_ATTEMPTS_MAX;
 	h->waiter.on_stream = on_stream;
 	h->waiter.on_fail = on_fail;
 	pool_acquire(r->p->pool, &r->permit, &h->ep, r->hop, request_service(r), &h->waiter);

@@ -43,7 +43,7 @@ struct request {
 	struct endpoint ep;
 	struct attempt attempt; /* outbound: the one that is on its way */
 	struct hedge *hedge;    /* a second one beside it; NULL: none */
-	struct addr tried[RETRY_ATTEMPTS_MAX];
+	struct addr tried[RETRY_ATTEMPTS_MAX + RETRY_SPARED_MAX];
 	struct timer backoff;
 	enum hop hop;
 	struct pool_waiter waiter;
@@ -70,9 +70,16 @@ struct request {
 	bool tunnel;  /* the answer opened one: it ends when both ways have */
 	bool calls;   /* the answer is a gRPC call's that goes on: trailers can still say how it ended */
 	bool fresh;   /* goes again over a connection that has served nobody: a kept one was closed under it */
+	bool spared;  /* an attempt was lost with a kept connection: it is not counted */
 	bool touched; /* an attempt that was lost may have reached an application: never again "unprocessed" */
 };
 _Static_assert(sizeof(struct request) <= SMALL_MAX, "comes from the lists of small.h");
+
+/* Attempts that it may make in all. */
+static inline unsigned attempts_max(const struct request *r)
+{
+	return RETRY_ATTEMPTS_MAX + (r->spared ? RETRY_SPARED_MAX : 0);
+}
 
 static inline const struct codec_ops *ops_of(struct http_stream *st)
 {
@@ -113,6 +120,8 @@ void request_take(struct request *r, struct http_stream *up, struct message *m);
 
 /* --- request_retry.c --- */
 
+/* What the end of a stream that `w` got says of the attempt. */
+struct lost_attempt request_lost(const struct pool_waiter *w, const struct http_reset *why);
 /* The attempt was lost: goes again where that is allowed, else answers. The upstream stream is gone already, or nobody's any more. */
 void request_lose(struct request *r, const struct lost_attempt *how);
 /* Outbound: another try, on another endpoint where there is one, within the budget of the service. False: not allowed, nothing changed. */

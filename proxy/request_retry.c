@@ -21,19 +21,34 @@ static void on_backoff(struct timer *t)
 	request_run(r);
 }
 
+struct lost_attempt request_lost(const struct pool_waiter *w, const struct http_reset *why)
+{
+	enum reason reason = why->reason != REASON_NONE ? why->reason : REASON_UPSTREAM_RESET;
+	/* A stream that the peer itself has reset was lost on a connection that lives. */
+	bool ended = !why->by_peer && (reason == REASON_UPSTREAM_RESET || why->unprocessed);
+	return (struct lost_attempt){.why = reason,
+				     .unprocessed = why->unprocessed,
+				     .answered = !why->before_response,
+				     .kept = w->reused && ended && why->before_response};
+}
+
+/* An attempt that met the end of a kept connection is made up for: without that, two such ends (or one, after an endpoint that refused) were
+ * all that a request could stand, though neither says that the next endpoint is not well. The last attempt does not depend on a kept one. */
 bool request_try_again(struct request *r, const struct lost_attempt *lost)
 {
+	r->spared = r->spared || lost->kept;
 	if (request_hedge_alone(r, lost))
 		return true;
 	struct circuit *c = r->attempt.circuit;
 	struct loop *loop = r->p->loop;
-	if (r->attempts >= RETRY_ATTEMPTS_MAX || r->head_down || !r->replayable || c == NULL ||
+	if (r->attempts >= attempts_max(r) || r->head_down || !r->replayable || c == NULL ||
 	    !retry_useful(lost, r->head->method))
 		return false;
-	bool within = circuit_retry(c, loop_now_ms(loop));
-	stats_retry(r->p->stats, lost->why, within ? "sent" : "budget");
+	bool within = circuit_retry(c, loop_now_ms(loop)), fresh = r->attempts >= RETRY_ATTEMPTS_MAX;
+	stats_retry(r->p->stats, lost->why, !within ? "budget" : fresh ? "fresh" : "sent");
 	if (!within)
 		return false;
+	r->fresh = r->fresh || fresh;
 	request_end_attempt(r, lost->why);
 	r->touched = r->touched || !lost->unprocessed;
 	rewind_body(r);
@@ -52,7 +67,7 @@ static bool try_fresh(struct request *r, const struct lost_attempt *lost)
 		return false;
 	stats_retry(r->p->stats, lost->why, "fresh");
 	balance_end(r->p->balancer, &r->attempt, OUTCOME_NEUTRAL, REASON_NONE);
-	r->fresh = true;
+	r->fresh = r->spared = true;
 	r->touched = r->touched || !lost->unprocessed;
 	rewind_body(r);
 	request_run(r);

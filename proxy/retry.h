@@ -8,6 +8,7 @@
 #include "lib/reason.h"
 
 #define RETRY_ATTEMPTS_MAX 2
+#define RETRY_SPARED_MAX   1  /* attempts that are not counted among them: lost with a kept connection */
 #define RETRY_BACKOFF_MS   25 /* doubling with each attempt, */
 #define RETRY_BACKOFF_MAX  250
 
@@ -18,6 +19,7 @@ struct lost_attempt {
 	enum reason why;
 	bool unprocessed; /* the application provably got no byte of it */
 	bool answered;    /* bytes of the final answer have come */
+	bool kept;        /* with a connection that had served others: its end says nothing of the endpoint */
 };
 /* Whether the same request could fare better: for any method while it never reached an application, for an idempotent one also when it
  * was lost before the answer began. */

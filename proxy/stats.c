@@ -38,7 +38,7 @@ static const struct metric_family ejections = {
 static const struct metric_family retries = {
     .name = "weft_retries_total",
     .help = "Further attempts, by reason of the one before; result: sent; fresh (a kept "
-	    "connection of the application had ended); budget (none was made, it was spent).",
+	    "connection had ended: on a new one, not counted); budget (none was made, it was spent).",
     .kind = METRIC_COUNTER,
     .labels = {"reason", "result"},
 };

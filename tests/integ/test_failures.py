@@ -271,6 +271,7 @@ class H(http.server.BaseHTTPRequestHandler):
         if self.path.startswith("/slow-"): time.sleep(int(self.path.split("-")[1]) / 10)
         name = sys.argv[2].encode()
         self.send_response(200); self.send_header("Content-Length", str(len(name))); self.end_headers(); self.wfile.write(name)
+    do_DELETE = do_POST = do_GET
     def log_message(self, *a): pass
 class S(http.server.ThreadingHTTPServer):
     address_family = socket.AF_INET6
@@ -327,6 +328,74 @@ def test_both_attempts_lost_is_an_error_and_not_a_hang(mesh, net):
     for a in t.apps:
         a.kill()
     client.wait_output(" 50[23]$", 5)
+
+
+NO_HEDGE = {**IN_TURN, "WEFT_HEDGE_AFTER": "0"}
+
+
+def runs_at(t, path, seen=()):
+    """The place of the application that has begun this request and is not among those `seen`."""
+    def found():
+        return [i for i, a in enumerate(t.apps) if i not in seen and f"ran {path}\n" in a.output()]
+    return wait_until(found, 5, f"{path} at another endpoint than {seen}")[0]
+
+
+def gone(o):
+    """Its sidecar, from one moment to the next: what is open to it ends."""
+    for pid in o.pids():
+        os.kill(pid, signal.SIGKILL)
+
+
+def test_an_idempotent_request_that_loses_two_kept_connections_is_served_by_the_third_endpoint(mesh, net):
+    """That a kept connection ends says nothing of its endpoint: one such end is not counted, and what goes out then goes on a new connection."""
+    t = Three(mesh, net, SLOW, web_env=NO_HEDGE)
+    assert t.result(t.calls(60))[0] == 60  # connections to all three, kept
+    opened = [o.log().count(" session_open ") for o in t.orders]
+    client = t.web.host.popen(["curl", "-s", "-m", "20", "-X", "DELETE", "-w", " %{http_code}", f"http://{t.vip}/slow-15"])
+    first = runs_at(t, "/slow-15")
+    gone(t.orders[first])
+    second = runs_at(t, "/slow-15", [first])
+    gone(t.orders[second])
+    third = ({0, 1, 2} - {first, second}).pop()
+    client.wait_output(f"^{t.orders[third].name} 200$", 10)
+    assert t.ran()["/slow-15"] == 3
+    assert t.orders[third].log().count(" session_open ") == opened[third] + 1, "on a connection that had served nobody"
+    assert t.web.metric("weft_retries_total", result="sent") == 1 == t.web.metric("weft_retries_total", result="fresh")
+
+
+def test_an_idempotent_request_that_loses_three_connections_is_lost(mesh, net):
+    t = Three(mesh, net, SLOW, web_env=NO_HEDGE)
+    assert t.result(t.calls(60))[0] == 60
+    client = t.web.host.popen(["curl", "-s", "-m", "20", "-w", " %{http_code}", f"http://{t.vip}/slow-100"])
+    seen = []
+    for _ in t.orders:
+        seen.append(runs_at(t, "/slow-100", seen))
+        gone(t.orders[seen[-1]])
+    client.wait_output(" 502$", 5)
+    assert t.ran()["/slow-100"] == 3
+
+
+def test_a_post_that_loses_its_kept_connection_runs_once(mesh, net):
+    t = Three(mesh, net, SLOW, web_env=NO_HEDGE)
+    assert t.result(t.calls(60))[0] == 60
+    client = t.web.host.popen(["curl", "-s", "-m", "20", "-d", "x", "-w", " %{http_code}", f"http://{t.vip}/slow-100"])
+    gone(t.orders[runs_at(t, "/slow-100")])
+    client.wait_output(" 502$", 5)
+    assert t.ran()["/slow-100"] == 1
+
+
+def test_a_get_whose_second_attempt_beside_a_silent_one_is_lost_too_is_served_by_the_third(mesh, net):
+    """The silent endpoint's sidecar goes, then that of the one which was asked as well."""
+    t = Three(mesh, net, SLOW, web_env={**IN_TURN, "WEFT_HEDGE_AFTER": "300ms"})
+    assert t.result(t.calls(60))[0] == 60
+    client = t.web.host.popen(["curl", "-s", "-m", "20", "-w", " %{http_code}", f"http://{t.vip}/slow-15"])
+    first = runs_at(t, "/slow-15")
+    second = runs_at(t, "/slow-15", [first])
+    gone(t.orders[first])
+    gone(t.orders[second])
+    third = ({0, 1, 2} - {first, second}).pop()
+    client.wait_output(f"^{t.orders[third].name} 200$", 10)
+    assert t.ran()["/slow-15"] == 3
 
 
 def test_a_black_holed_endpoint_costs_time_once_and_no_request(mesh, net):

@@ -331,6 +331,18 @@ static bool keeps(const struct upstream *u)
 	return now >= u->key->single_until_ms || stayed;
 }
 
+/* While each request gets a connection of its own, those that have served are of no use but to see whether they stay open: the longest open
+ * ones are kept for that. */
+static void thin(struct pool_key *k)
+{
+	size_t kept = 0;
+	if (codec_of(k->hop) != &codec_h1 || loop_now_ms(k->pool->cfg.loop) >= k->single_until_ms)
+		return;
+	list_for_each_safe (u, &k->conns, struct upstream, node)
+		if (u->ready && u->used && u->idle_since_ms != 0 && ++kept > POOL_PROBES)
+			drop(u);
+}
+
 /* A kept HTTP/1 connection may have been closed by its server while we were about to use it. Who cannot be sent twice gets one that the
  * kernel has no end of yet; the loop will hear of the other one by itself. */
 static bool good_for(const struct upstream *u, const struct pool_waiter *w)
@@ -408,6 +420,7 @@ static void serve(struct task *t)
 	struct err err;
 	while (hand_out_one(k))
 		;
+	thin(k);
 	if (k->n_waiters <= room_to_come(k))
 		return;
 	enum reason why = hindrance(k, &err);

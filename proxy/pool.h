@@ -22,7 +22,8 @@
 #define POOL_WAIT_MS       15000 /* a request, for a stream: longer than a dial; unless pool_cfg says otherwise */
 #define POOL_IDLE_MS       60000 /* unless pool_cfg says otherwise */
 #define POOL_CLOSES_MS     200   /* who closes a kept HTTP/1 connection so soon and unannounced ... */
-#define POOL_SINGLE_MS     60000 /* ... gets each request on a connection of its own, for so long or until it keeps one */
+#define POOL_SINGLE_MS     60000 /* ... gets each request on a connection of its own, for so long or until it keeps one; */
+#define POOL_PROBES        4     /* so many that have served are kept meanwhile to see whether it does */
 #define POOL_MESH_DIAL_MS  2500 /* below the 3 s of a second SYN retransmission */
 #define POOL_OTHER_DIAL_MS 10000
 /* Streams that a sidecar lets a peer give up at once and in each second, where it is a sidecar or the own application: the calls of many

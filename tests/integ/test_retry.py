@@ -8,6 +8,7 @@ import time
 import pytest
 from harness.http1 import Origin, Peer
 from harness.mesh import FileMesh
+from harness.netns import wait_until
 
 PORT = 8080
 
@@ -120,6 +121,34 @@ def test_an_application_that_closes_after_each_answer_without_saying_so_loses_no
         for t in threads:
             t.join()
     assert len(failed) == learnt, failed[-1]
+
+
+def test_an_application_that_closed_connections_once_is_not_left_with_one_for_each_request_since(mesh):
+    """While it is not known whether it keeps connections again, each request has one of its own, and few of them are kept to find out."""
+    closed = []
+
+    def first_ones_close(p):
+        if not closed:
+            closed.append(p.read())
+            p.send(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+            return
+        while p.read():
+            p.send(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+
+    def get(c):
+        assert c.send(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").read().status == 200
+
+    mesh.two.capture.kill()
+    with Origin(mesh.one.host, PORT, first_ones_close), Peer(mesh.web.host.connect(mesh.vip, 80)) as c:
+        get(c)
+        wait_until(lambda: mesh.one.metric("weft_upstream_connections") == 0, 5, "the end of the first")
+        most, until = 0, time.monotonic() + 0.6  # it is known again after 200 ms
+        while time.monotonic() < until:
+            for _ in range(20):
+                get(c)
+            most = max(most, mesh.one.metric("weft_upstream_connections"))
+        assert most <= 6, most
+        assert mesh.one.metric("weft_upstream_connections") <= 6
 
 
 def test_a_kept_connection_that_the_application_closes_in_the_same_moment_costs_no_get(mesh):

@@ -3,6 +3,7 @@
 allowed while it lasts (0: none; ANY: in flight at that moment); nothing may ever run twice, and a stream's bytes may never change."""
 
 import contextlib
+import datetime
 import os
 import pathlib
 import re
@@ -16,6 +17,7 @@ from world import Delay
 
 ANY = 10**9
 PROXY_UID = 4800
+BACKOFF_MS = 1000  # of a supervisor whose worker dies again and again
 
 
 class Fault(NamedTuple):
@@ -87,9 +89,18 @@ def _another_worker(w, old):
 
 
 def _kill_worker(w):
+    """How long the round takes says how busy this machine is, with starting curl above all. How long no worker was there, the supervisor's log says."""
     old = _serving_pid(w)
     os.kill(old, signal.SIGKILL)
     _another_worker(w, old)
+    died, started = [r for r in w.log().splitlines() if re.search(r" (worker_died signal=|worker_started )", r)][-2:]
+    pause = int(re.search(r"again_in_ms=(\d+)", died).group(1))
+    gone = (_time(started) - _time(died)).total_seconds()
+    assert pause <= BACKOFF_MS and gone <= pause / 1000 + 1, f"no worker of {w.name} for {gone} s: {died}, {started}"
+
+
+def _time(line):
+    return datetime.datetime.strptime(line.split(" ", 1)[0], "%Y-%m-%dT%H:%M:%S.%fZ")
 
 
 def worker_killed(world, rnd):

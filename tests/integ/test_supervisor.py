@@ -5,8 +5,10 @@ That these checks would see plaintext if the capture let it pass is proven by a 
 test_capture_closed.py (test_the_mutant_that_passes_is_found_out)."""
 
 import contextlib
+import itertools
 import os
 import pathlib
+import re
 import secrets
 import signal
 import socket
@@ -127,6 +129,12 @@ def test_both_workers_killed_twenty_times_under_load_leak_nothing_and_serve_on(m
                 wait_until(lambda w=w: (now := w.pids()[1]) and now not in killed, 10, f"a new worker of {w.name}")
             load.wait_served(3)
         assert len(killed) == 40 and [w.pids()[0] for w in pair] == supervisors
+        # At once, then after 10 ms, doubling to 1 s and no further; at once again after one that lived for 10 s.
+        for w in pair:
+            pauses = [int(ms) for ms in re.findall(r" worker_died signal=9 again_in_ms=(\d+)", w.log())]
+            steps = {0: 10, 640: 1000, 1000: 1000}
+            assert len(pauses) == 20 and pauses[0] == 0, pauses
+            assert all(b in (0, steps.get(a, 2 * a)) for a, b in itertools.pairwise(pauses)), pauses
     assert load.served >= 60
     assert not wire.contains(marker)
 

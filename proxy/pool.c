@@ -20,7 +20,6 @@ struct pool {
 	struct task refuse;
 	struct list refused; /* waiters that found a full queue, or waited too long */
 	size_t conns;
-	uint64_t dialled; /* in all, so far */
 	bool draining;
 };
 
@@ -51,7 +50,7 @@ struct upstream {
 	struct tls_peer *peer;  /* HOP_MESH */
 	uint64_t idle_since_ms; /* 0: busy */
 	uint64_t freed_ms;      /* when its last stream ended */
-	uint64_t number;        /* the how many-th of the pool */
+	uint64_t ready_ms;      /* when streams could be opened first */
 	bool ready, draining;
 	bool used; /* has served a stream */
 };
@@ -112,7 +111,6 @@ static bool enlist(struct pool_key *k, struct pool_waiter *w)
 	    (w->circuit != NULL && !circuit_take(&w->circuit->pending, CIRCUIT_PENDING_MAX)))
 		return false;
 	w->key = k;
-	w->since = k->pool->dialled;
 	w->until_ms = loop_now_ms(k->pool->cfg.loop) + k->pool->cfg.wait_ms;
 	list_push(&k->waiters, &w->node);
 	k->n_waiters++;
@@ -193,7 +191,7 @@ static void on_ready(void *ctx)
 	if (!u->ready) {
 		u->ready = true;
 		u->key->n_dialing--;
-		u->idle_since_ms = loop_now_ms(u->key->pool->cfg.loop);
+		u->idle_since_ms = u->ready_ms = loop_now_ms(u->key->pool->cfg.loop);
 	}
 	serve_soon(u->key);
 }
@@ -295,7 +293,6 @@ static void dial(struct pool_key *k)
 	u->magic = UPSTREAM_MAGIC;
 	u->key = k;
 	u->ops = codec_of(k->hop);
-	u->number = ++p->dialled;
 	struct conn_dial d = {
 	    .to = k->addr,
 	    .timeout_ms = k->hop == HOP_MESH ? POOL_MESH_DIAL_MS : POOL_OTHER_DIAL_MS,
@@ -351,7 +348,7 @@ static bool good_for(const struct upstream *u, const struct pool_waiter *w)
 		return true;
 	/* Those who lost a shared connection together share the next one, too. */
 	if (w->fresh)
-		return u->ops == &codec_h2 && u->number > w->since;
+		return u->ops == &codec_h2 && loop_now_ms(u->key->pool->cfg.loop) - u->ready_ms <= POOL_YOUNG_MS;
 	if (!keeps(u))
 		return false;
 	return !w->once || u->ops != &codec_h1 || conn_is_quiet(u->ops->conn(u->session));

@@ -24,6 +24,7 @@
 #define POOL_CLOSES_MS     200   /* who closes a kept HTTP/1 connection so soon and unannounced ... */
 #define POOL_SINGLE_MS     60000 /* ... gets each request on a connection of its own, for so long or until it keeps one; */
 #define POOL_PROBES        4     /* so many that have served are kept meanwhile to see whether it does */
+#define POOL_YOUNG_MS      1000 /* a connection to share that was made so lately is as good as a new one */
 #define POOL_MESH_DIAL_MS  2500 /* below the 3 s of a second SYN retransmission */
 #define POOL_OTHER_DIAL_MS 10000
 /* Streams that a sidecar lets a peer give up at once and in each second, where it is a sidecar or the own application: the calls of many
@@ -68,11 +69,10 @@ struct pool_waiter {
 	void (*on_stream)(struct pool_waiter *w, struct http_stream *st);
 	/* No stream could be had: nothing of the request has left, so it counts as unprocessed. */
 	void (*on_fail)(struct pool_waiter *w, enum reason reason, const struct err *err);
-	enum reason why;   /* it failed, and is to be told */
-	uint64_t until_ms; /* it waits */
-	bool fresh;        /* wants a connection that has served nobody yet, or, to share, one dialled since it waits */
-	uint64_t since;    /* connections the pool had dialled by then: the pool's */
-	bool reused;       /* ret, at on_stream: the connection had served others before */
+	enum reason why;      /* it failed, and is to be told */
+	uint64_t until_ms;    /* it waits */
+	bool fresh;           /* wants a connection that has served nobody yet, or, to share, a young one */
+	bool reused;          /* ret, at on_stream: the connection had served others before */
 	struct pool_key *key; /* the pool's */
 };
 /* A stream to `ep` for what `permit` allows, on a connection with room or on a new one. `service`: the SNI ("name.namespace"),

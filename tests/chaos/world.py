@@ -150,7 +150,9 @@ class Loop:
         if self.proc.alive():
             self.proc.popen.stdin.write(b"\n")
             self.proc.popen.stdin.close()
-        return self.proc.wait_output(r"result (.*)\n", 60).group(1)  # the whole line: print writes it in pieces
+        result = self.proc.wait_output(r"result (.*)\n", 60).group(1)  # the whole line: print writes it in pieces
+        self.proc.wait(10)  # what is held is counted next, processes too
+        return result
 
 
 class Delay:

@@ -11,7 +11,7 @@ import time
 
 import pytest
 from conftest import missing, need_tool
-from harness.flood import NAMES, attacking
+from harness.flood import MADE, NAMES, attacking
 from harness.memory import Watch
 from harness.mesh import FileMesh
 from harness.netns import Net
@@ -107,6 +107,8 @@ def test_a_flood_costs_a_victim_no_request_and_memory_is_bounded(mesh, who, what
     quiet, flooded = p99_of_windows(rows, False), p99_of_windows(rows, True)
     print(f"{who}, {what}: {len(rows)} requests, 99th percentile {quiet} us, flooded {flooded} us, cut off {cut} times, "
           f"memory grew by at most {memory.growth_kb()} KiB")
-    assert cut >= CONNECTIONS, "it was no flood"
+    # 10,000 resets and 1,000 a second are a sidecar's and the own application's to make: more than one connection sends in a period.
+    allowed = who != "outside" and (what in MADE or what == "rapid reset")
+    assert allowed or cut >= CONNECTIONS, "it was no flood"
     assert not LONG or flooded <= 2 * max(quiet, FLOOR_US), (quiet, flooded)
     assert memory.growth_kb() <= CONNECTIONS * 1024, (memory.first, memory.high)

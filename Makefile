@@ -209,8 +209,9 @@ test: ## everything that continuous integration runs (root): packages, builds, u
 idle: all ## 8,000 idle connections of each sidecar (root; several minutes)
 	$(Q)WEFT_IDLE=8000 WEFT_BUILD=build/plain $(PYTHON) -m pytest -q tests/integ/test_idle_memory.py -k opaque
 
-stall: all ## a reader that stops for 60 s (root)
+stall: all ## a reader that stops for 60 s; the memory limit with four worker threads (root)
 	$(Q)WEFT_STALL_S=60 WEFT_BUILD=build/plain $(PYTHON) -m pytest -q tests/integ/test_memory.py -k stops_for_long
+	$(Q)WEFT_THREADS=4 WEFT_BUILD=build/plain $(PYTHON) -m pytest -q tests/integ/test_memory.py
 
 demo: ## two hosts on this machine, a mesh between them, and the proof of what it does (root; KEEP=1 leaves it running)
 	$(Q)$(MAKE) --no-print-directory deps

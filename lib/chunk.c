@@ -24,15 +24,18 @@ struct free_chunk {
 struct cache {
 	struct free_chunk *head[CHUNK_CLASSES];
 	unsigned len[CHUNK_CLASSES];
-	bool known; /* thread_done will run for this thread */
+	int64_t
+	    held; /* bytes taken from malloc less those given back; negative where others' were given back at the end */
+	int64_t high; /* the most since chunk_trim() */
+	bool known;   /* thread_done will run for this thread */
 };
 
 static _Thread_local struct cache cache;
 static pthread_key_t key;
 static pthread_once_t key_once = PTHREAD_ONCE_INIT;
 
-static atomic_size_t total;
-static atomic_size_t trip_at = SIZE_MAX;
+static atomic_size_t total, footprint;
+static atomic_size_t trip_total = SIZE_MAX, trip_footprint = SIZE_MAX;
 static _Atomic(void (*)(void)) trip_fn;
 
 void chunk_threads(unsigned n)
@@ -44,6 +47,7 @@ void chunk_threads(unsigned n)
 static void give_back(void *p, size_t size)
 {
 	atomic_fetch_sub_explicit(&total, size, memory_order_relaxed);
+	cache.held -= (int64_t)size;
 	mem_free(p);
 }
 
@@ -59,11 +63,22 @@ static void empty(struct cache *c)
 	}
 }
 
+/* The heap of this thread keeps nothing for it. */
+static void forget_high(struct cache *c)
+{
+	int64_t held = MAX(c->held, 0);
+
+	if (c->high > held)
+		atomic_fetch_sub_explicit(&footprint, (size_t)(c->high - held), memory_order_relaxed);
+	c->high = held;
+}
+
 static void thread_done(void *arg)
 {
 	struct cache *c = arg;
 
 	empty(c);
+	forget_high(c);
 	c->known = false;
 }
 
@@ -79,11 +94,20 @@ static void make_known(void)
 	cache.known = true;
 }
 
+static void count(size_t size)
+{
+	atomic_fetch_add_explicit(&total, size, memory_order_relaxed);
+	cache.held += (int64_t)size;
+	if (cache.held <= cache.high)
+		return;
+	atomic_fetch_add_explicit(&footprint, (size_t)(cache.held - cache.high), memory_order_relaxed);
+	cache.high = cache.held;
+}
+
 static void *take(size_t size)
 {
-	size_t now = atomic_fetch_add_explicit(&total, size, memory_order_relaxed) + size;
-
-	if (now > atomic_load_explicit(&trip_at, memory_order_relaxed)) {
+	count(size);
+	if (chunk_tripped()) {
 		void (*fn)(void) = atomic_exchange(&trip_fn, NULL);
 		if (fn)
 			fn();
@@ -120,6 +144,12 @@ void chunk_put(void *p, enum chunk_class c)
 void chunk_trim(void)
 {
 	empty(&cache);
+	forget_high(&cache);
+}
+
+size_t chunk_footprint(void)
+{
+	return atomic_load_explicit(&footprint, memory_order_relaxed);
 }
 
 size_t chunk_total(void)
@@ -127,13 +157,26 @@ size_t chunk_total(void)
 	return atomic_load_explicit(&total, memory_order_relaxed);
 }
 
-void chunk_trip(size_t at, void (*fn)(void))
+static size_t from(size_t now, size_t more)
+{
+	return more < SIZE_MAX - now ? now + more : SIZE_MAX;
+}
+
+void chunk_trip(size_t more, void (*fn)(void))
 {
 	atomic_store(&trip_fn, fn);
-	atomic_store(&trip_at, at);
+	atomic_store(&trip_footprint, from(chunk_footprint(), more));
+	atomic_store(&trip_total, from(chunk_total(), more));
+}
+
+void chunk_hold(void)
+{
+	atomic_store(&trip_fn, NULL);
+	atomic_store(&trip_total, 0);
 }
 
 bool chunk_tripped(void)
 {
-	return chunk_total() > atomic_load_explicit(&trip_at, memory_order_relaxed);
+	return chunk_total() > atomic_load_explicit(&trip_total, memory_order_relaxed) ||
+	       chunk_footprint() > atomic_load_explicit(&trip_footprint, memory_order_relaxed);
 }

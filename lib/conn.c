@@ -72,7 +72,7 @@ static void update_watch(struct conn *c)
 		c->reading = read = conn_may_read(c);
 		if (read && !was && c->ssl && conn_tls_has_bytes(c))
 			loop_next_turn(c->loop, &c->more);
-		read = read || c->write_wants_read;
+		read = (read && !c->held) || c->write_wants_read;
 		write = c->tx_blocked || (c->reading && c->tls_wants_write);
 		break;
 	}
@@ -310,14 +310,23 @@ static void flush(struct conn *c)
 
 /* --- the three places --- */
 
+/* Short of memory: the bytes stay in the kernel for now, and whose turn it would have been is the first one soon. */
+static void hold(struct conn *c)
+{
+	c->held = true;
+	loop_soon(c->loop, &c->more);
+}
+
 static void on_io_open(struct conn *c, bool readable, bool writable)
 {
 	if ((writable && c->tx_blocked) || (readable && c->write_wants_read))
 		flush(c);
-	/* Short of memory: the bytes stay in the kernel until the next turn, which sees the descriptor readable again. */
-	if (c->state == CONN_OPEN && (readable || (writable && c->tls_wants_write)) && conn_may_read(c) &&
-	    !chunk_tripped())
-		conn_read_some(c);
+	if (c->state == CONN_OPEN && (readable || (writable && c->tls_wants_write)) && conn_may_read(c)) {
+		if (chunk_tripped())
+			hold(c);
+		else
+			conn_read_some(c);
+	}
 	update_watch(c);
 }
 
@@ -386,8 +395,9 @@ static void on_more(struct task *t)
 		conn_destroy(c, true);
 		return;
 	}
+	c->held = false;
 	if (chunk_tripped())
-		loop_next_turn(c->loop, &c->more);
+		hold(c);
 	else if (conn_may_read(c))
 		conn_read_some(c);
 	update_watch(c);

@@ -34,6 +34,7 @@ struct conn {
 	bool step_waits        : 1; /* for conn_tls_step() */
 	bool reading           : 1; /* the watch is set for reading; false: look again when the user touches rx */
 	bool paused            : 1;
+	bool held              : 1; /* memory is short: not watched for reading until on_more() */
 	bool kick              : 1;
 	bool rx_eof            : 1;
 	bool rx_drained        : 1; /* the last recv() of this turn came short: the next would say EAGAIN */
@@ -64,7 +65,7 @@ struct conn {
 	struct io io;
 	struct timer timer;  /* connect and handshake; lingering */
 	struct task work;    /* at the end of this turn */
-	struct task more;    /* at the start of the next; when lingering: when the loop is freed */
+	struct task more;    /* at the start of the next, or soon; when lingering: when the loop is freed */
 	struct err *failure; /* to be reported at the end of the turn */
 };
 

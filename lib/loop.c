@@ -43,7 +43,8 @@ struct loop {
 	ev_check check;
 	ev_idle idle;
 	ev_async async;
-	struct list turn_end, next_turn, when_idle, at_free;
+	struct list turn_end, next_turn, when_idle, soon, at_free;
+	ev_timer soon_timer;
 	bool had_tasks;            /* this turn began with some of next_turn */
 	struct turns *turns;       /* turns.c's */
 	struct loop_warm warm;     /* conn_tls.c's */
@@ -134,6 +135,11 @@ static void on_check(struct ev_loop *ev, ev_check *w, int revents)
 	run_tasks(&loop->next_turn);
 }
 
+static void on_soon(struct ev_loop *ev, ev_timer *w, int revents)
+{
+	run_tasks(&loop_of(ev)->soon);
+}
+
 /* That it is active keeps the poll from sleeping. libev calls it when the poll and the timers brought nothing. */
 static void on_idle(struct ev_loop *ev, ev_idle *w, int revents)
 {
@@ -165,6 +171,8 @@ struct loop *loop_new(struct err *err)
 	list_init(&loop->turn_end);
 	list_init(&loop->next_turn);
 	list_init(&loop->when_idle);
+	list_init(&loop->soon);
+	ev_timer_init(&loop->soon_timer, on_soon, 0, 0);
 	list_init(&loop->at_free);
 	list_init(&loop->warm.conns);
 	ev_prepare_init(&loop->prepare, on_prepare);
@@ -323,6 +331,17 @@ void loop_when_idle(struct loop *loop, struct task *t)
 {
 	if (list_empty(&t->node))
 		list_push(&loop->when_idle, &t->node);
+}
+
+void loop_soon(struct loop *loop, struct task *t)
+{
+	if (!list_empty(&t->node))
+		return;
+	list_push(&loop->soon, &t->node);
+	if (ev_is_active(&loop->soon_timer))
+		return;
+	ev_timer_set(&loop->soon_timer, LOOP_SOON_MS / 1000.0, 0);
+	ev_timer_start(loop->ev, &loop->soon_timer);
 }
 
 struct turns **loop_turns_place(struct loop *loop)

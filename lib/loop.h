@@ -62,6 +62,9 @@ void loop_next_turn(struct loop *loop, struct task *t);
 void loop_when_idle(struct loop *loop, struct task *t);
 /* Microseconds of CLOCK_MONOTONIC now (a system call, or nearly): to see what a piece of work took. */
 uint64_t loop_clock_us(void);
+/* Runs in LOOP_SOON_MS, in the order of asking: for who waits for what another thread does, and shall not keep a processor from it. */
+#define LOOP_SOON_MS 1
+void loop_soon(struct loop *loop, struct task *t);
 /* Runs when the loop is freed, unless cancelled: for things that no one but the loop owns any more. */
 void loop_at_free(struct loop *loop, struct task *t);
 void task_cancel(struct task *t); /* safe when not queued */

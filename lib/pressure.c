@@ -27,7 +27,7 @@ static const struct mark {
 #define RESERVE_PART    16
 
 static atomic_size_t descriptors = SIZE_MAX; /* that connections may use */
-static atomic_size_t limit, used, chunks_then, admitted;
+static atomic_size_t limit, used, chunks_then, footprint_then, admitted;
 static atomic_uint level; /* enum pressure, as of the last measurement */
 
 static size_t get(const atomic_size_t *v)
@@ -83,6 +83,7 @@ static enum pressure judge(size_t n, enum pressure held)
 bool pressure_measured(size_t n, enum pressure *ret_from)
 {
 	set(&chunks_then, chunk_total());
+	set(&footprint_then, chunk_footprint());
 	set(&admitted, 0);
 	set(&used, n);
 	enum pressure from = atomic_load(&level), to = judge(n, from);
@@ -99,13 +100,19 @@ void pressure_admit(void)
 		atomic_fetch_add_explicit(&admitted, ADMIT_BYTES, memory_order_relaxed);
 }
 
+static size_t grown(size_t now, const atomic_size_t *then)
+{
+	size_t before = get(then);
+	return now > before ? now - before : 0;
+}
+
 enum pressure pressure_level(void)
 {
 	enum pressure p = atomic_load_explicit(&level, memory_order_relaxed);
 	if (get(&limit) == 0)
 		return PRESSURE_NONE;
-	size_t now = chunk_total(), then = get(&chunks_then);
-	return MAX(p, judge(get(&used) + get(&admitted) + (now > then ? now - then : 0), p));
+	size_t taken = MAX(grown(chunk_total(), &chunks_then), grown(chunk_footprint(), &footprint_then));
+	return MAX(p, judge(get(&used) + get(&admitted) + taken, p));
 }
 
 size_t pressure_used(void)

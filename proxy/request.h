@@ -29,11 +29,19 @@ void request_abort_all(struct request_owner *o, enum reason reason);
  * since the last request_look_all(). */
 size_t request_held(const struct request_owner *o, bool stalled);
 void request_look_all(struct request_owner *o);
-/* Resets those that hold at least `least`, with REASON_SHED, until `want` bytes are free. Adds what it did to *n. */
-struct shed_count {
-	size_t bytes, streams, connections;
+/* What is to go: all threads take from the same amount, so that together they give up no more than that. */
+struct shed_want {
+	bool stalled; /* only those that have not moved since the last look */
+	size_t least; /* who holds less stays */
+	size_t *left; /* atomic: bytes to free yet */
 };
-void request_shed(struct request_owner *o, bool stalled, size_t least, size_t want, struct shed_count *n);
+struct shed_count {
+	size_t streams, connections;
+};
+/* Resets those that are wanted, with REASON_SHED. Adds what it did to *n. */
+void request_shed(struct request_owner *o, const struct shed_want *want, struct shed_count *n);
+/* One that holds so much is to go. */
+bool shed_take(const struct shed_want *want, size_t bytes) MUST_USE;
 json_t *request_dump(const struct request_owner *o); /* requests in flight with step and age */
 
 #endif

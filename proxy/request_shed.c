@@ -23,13 +23,23 @@ void request_look_all(struct request_owner *o)
 		r->seen = r->moved;
 }
 
-void request_shed(struct request_owner *o, bool stalled, size_t least, size_t want, struct shed_count *n)
+bool shed_take(const struct shed_want *want, size_t bytes)
+{
+	size_t left = __atomic_load_n(want->left, __ATOMIC_RELAXED);
+	if (bytes < want->least)
+		return false;
+	while (left > 0)
+		if (__atomic_compare_exchange_n(want->left, &left, left - MIN(left, bytes), true, __ATOMIC_RELAXED,
+						__ATOMIC_RELAXED))
+			return true;
+	return false;
+}
+
+void request_shed(struct request_owner *o, const struct shed_want *want, struct shed_count *n)
 {
 	list_for_each_safe (r, &o->requests, struct request, node) {
-		size_t bytes = held(r, stalled);
-		if (bytes < least || n->bytes >= want)
+		if (!shed_take(want, held(r, want->stalled)))
 			continue;
-		n->bytes += bytes;
 		n->streams++;
 		balance_end(r->p->balancer, &r->attempt, OUTCOME_NEUTRAL, REASON_NONE);
 		r->calls = false; /* its last words would wait behind what is to go */

@@ -26,9 +26,10 @@ void session_abort_all(struct proxy *p);
 void session_rest_all(struct proxy *p);
 /* Short of memory (shed.c says when). HTTP/2 connections without a stream end in order; returns how many. */
 size_t session_shed_idle(struct proxy *p);
-/* Resets the requests, tunnels and connections that hold the most, at least half of what the greediest holds, until `want` bytes are free. With
- * `stalled` only those that have not moved since the last session_look_all(). */
-struct shed_count session_shed(struct proxy *p, bool stalled, size_t want);
+/* What the greediest request, tunnel or connection holds; with `stalled` only of those that have not moved since the last session_look_all(). */
+size_t session_held(const struct proxy *p, bool stalled);
+/* Resets those that are wanted. */
+struct shed_count session_shed(struct proxy *p, const struct shed_want *want);
 void session_look_all(struct proxy *p);
 json_t *session_dump_all(const struct proxy *p); /* live list for the admin socket, at most 1,000 */
 

@@ -2,8 +2,6 @@
 /* session_shed.c: what the connections of a thread give up when memory is short, or nothing happens (docs/memory.md). When, is shed.c's to say. */
 #include "proxy/session_impl.h"
 
-#define SHED_MIN ((size_t)16 << 10) /* who holds less is not worth a reset */
-
 void session_rest_all(struct proxy *p)
 {
 	list_for_each (s, &p->sessions, struct session, node)
@@ -38,14 +36,22 @@ static size_t queued(const struct session *s, bool stalled)
 	return c == NULL || (stalled && conn_tx_bytes(c) != s->seen) ? 0 : ops->held(s->http);
 }
 
-static void shed_one(struct session *s, bool stalled, size_t least, size_t want, struct shed_count *n)
+size_t session_held(const struct proxy *p, bool stalled)
 {
-	size_t tunnel = pumps(s) ? tunnel_held(s->tunnel, stalled) : 0;
-	request_shed(&s->owner, stalled, least, want, n);
-	size_t bytes = MAX(tunnel, queued(s, stalled));
-	if (bytes < least || n->bytes >= want)
+	size_t most = 0;
+	list_for_each (s, &p->sessions, struct session, node) {
+		most = MAX(most, request_held(&s->owner, stalled));
+		most = MAX(most, pumps(s) ? tunnel_held(s->tunnel, stalled) : queued(s, stalled));
+	}
+	return most;
+}
+
+static void shed_one(struct session *s, const struct shed_want *want, struct shed_count *n)
+{
+	size_t tunnel = pumps(s) ? tunnel_held(s->tunnel, want->stalled) : 0;
+	request_shed(&s->owner, want, n);
+	if (!shed_take(want, MAX(tunnel, queued(s, want->stalled))))
 		return;
-	n->bytes += bytes;
 	n->connections++;
 	if (tunnel > 0)
 		tunnel_shed(s->tunnel);
@@ -53,18 +59,11 @@ static void shed_one(struct session *s, bool stalled, size_t least, size_t want,
 		session_end(s, REASON_SHED);
 }
 
-struct shed_count session_shed(struct proxy *p, bool stalled, size_t want)
+struct shed_count session_shed(struct proxy *p, const struct shed_want *want)
 {
-	struct shed_count n = {0, 0, 0};
-	size_t most = 0;
-	list_for_each (s, &p->sessions, struct session, node) {
-		most = MAX(most, request_held(&s->owner, stalled));
-		most = MAX(most, pumps(s) ? tunnel_held(s->tunnel, stalled) : queued(s, stalled));
-	}
-	if (most < SHED_MIN)
-		return n;
+	struct shed_count n = {0, 0};
 	list_for_each_safe (s, &p->sessions, struct session, node)
-		shed_one(s, stalled, MAX(most / 2, SHED_MIN), want, &n);
+		shed_one(s, want, &n);
 	return n;
 }
 

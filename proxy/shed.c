@@ -1,8 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* shed.c: a look at /proc/self/statm every 250 ms (past the first mark every 50 ms, without a
  * limit every second), and at once when buffers have taken a 64th of the limit (near it:
- * a quarter of what is left) since the last look: until then nothing more is read from peers (chunk_tripped), so that between two looks no burst gets further than that. What
- * malloc keeps for itself is given back before a level is believed. */
+ * a quarter of what is left) since the last look: until it is over nothing more is read from peers (chunk_tripped), so that between two looks no burst gets further than that.
+ * What malloc keeps for itself is given back before a level is believed.
+ *
+ * A look goes in steps, since each worker thread gives up its own: trim, measure, ask what is held, shed, trim, measure. A step is a question to
+ * all threads (crew_ask), the next one begins when all have done it, or the slowest has had its second; with one thread all is done within a turn or two. */
 #include "proxy/shed.h"
 
 #include "lib/chunk.h"
@@ -29,6 +32,7 @@
 #define STILL_MIN_MS  200  /* who moved nothing for so long stands still */
 #define STILL_MAX_MS  1500 /* a note older than this says nothing */
 #define TRIP_PART     64
+#define SHED_MIN      ((size_t)16 << 10) /* who holds less is not worth a reset */
 #define QUIET_US      50000 /* less CPU than this in a second is idleness, more than this since the last trim is worth one */
 
 struct shed {
@@ -39,7 +43,18 @@ struct shed {
 	size_t page;
 	uint64_t trimmed_ms, noted_ms; /* noted: session_look_all() */
 	uint64_t looked_ms, looked_cpu_us, trimmed_cpu_us;
+	struct task after; /* what was reset is freed when its turn ends */
+	/* The step that runs; NULL: no look does. */
+	struct crew_inquiry *step;
+	/* Atomic, since a thread that is late may still be at the step before. */
+	size_t left, least; /* bytes to free; of who holds at least */
+	size_t held[2];     /* what the greediest of all threads holds: whoever it is, who stands still */
+	bool shed, stalled; /* somebody is to go; only who stands still */
+	bool note, gave_up; /* note who moves from now on; something was reset */
 };
+
+#define READ(field)     __atomic_load_n(&(field), __ATOMIC_RELAXED)
+#define WRITE(field, v) __atomic_store_n(&(field), (v), __ATOMIC_RELAXED)
 
 static _Atomic(struct shed *) the_shed; /* for on_trip(), which comes from any thread */
 
@@ -66,26 +81,51 @@ static uint64_t cpu_us(void)
 	return (uint64_t)t.tv_sec * 1000000 + (uint64_t)t.tv_nsec / 1000;
 }
 
+/* --- steps --- */
+
+static void look_over(struct shed *s);
+
+static void nothing(void *answer)
+{
+	MUST(answer == NULL);
+}
+
+/* When too many questions are open the look ends here; the next one tries again. */
+static void step(struct shed *s, const struct crew_question *q)
+{
+	s->step = crew_ask(s->crew, q, s);
+	if (s->step == NULL)
+		look_over(s);
+}
+
 /* --- giving back --- */
 
-static void trim_one(struct proxy *p, size_t arg)
+static void *trim_one(struct proxy *p)
 {
-	(void)arg;
 	pool_rest(p->pool);
 	session_rest_all(p);
 	conn_rest_all(p->loop);
 	chunk_trim();
+	return NULL;
 }
 
-/* What the other threads give back shows at the next look. */
+/* After the threads. */
 static void trim(struct shed *s)
 {
-	crew_each(s->crew, trim_one, 0);
 	chunk_trim();
 	malloc_trim(0);
 	s->trimmed_ms = loop_now_ms(s->loop);
 	s->trimmed_cpu_us = cpu_us();
 }
+
+static void on_idle_trimmed(void *ctx, const struct crew_answer *answers, unsigned n)
+{
+	(void)answers, (void)n;
+	trim(ctx);
+	look_over(ctx);
+}
+
+static const struct crew_question trim_idle = {.look = trim_one, .drop = nothing, .done = on_idle_trimmed};
 
 /* A load is over: nearly nothing was done since the last look, but something since the last trim. */
 static void trim_when_idle(struct shed *s)
@@ -93,8 +133,8 @@ static void trim_when_idle(struct shed *s)
 	uint64_t now = loop_now_ms(s->loop), cpu = cpu_us();
 	if (now - s->looked_ms < 1000)
 		return;
-	if (cpu - s->looked_cpu_us < QUIET_US && cpu - s->trimmed_cpu_us > QUIET_US)
-		trim(s);
+	if (cpu - s->looked_cpu_us < QUIET_US && cpu - s->trimmed_cpu_us > QUIET_US && s->step == NULL)
+		step(s, &trim_idle);
 	s->looked_ms = now;
 	s->looked_cpu_us = cpu_us();
 }
@@ -107,50 +147,117 @@ static void say(enum pressure from, enum pressure to)
 	      pressure_name(from), pressure_name(to), pressure_used(), pressure_limit());
 }
 
-/* The cheap things first: connections that nobody uses. Then those that hold the most and stand still, and where nobody does, those that hold
- * the most. Who stands still is known from the second look on; past the last mark there is no waiting for it. */
-static void give_up_one(struct proxy *p, size_t excess, bool known)
+static void believe(size_t used)
 {
-	struct shed_count n = {0, 0, 0};
+	enum pressure from;
+	if (pressure_measured(used, &from))
+		say(from, pressure_level());
+}
+
+static void set_most(size_t *most, size_t n)
+{
+	size_t was = READ(*most);
+	while (n > was && !__atomic_compare_exchange_n(most, &was, n, true, __ATOMIC_RELAXED, __ATOMIC_RELAXED))
+		;
+}
+
+/* The cheap things first: connections that nobody uses. */
+static void *count_one(struct proxy *p)
+{
+	struct shed *s = atomic_load(&the_shed);
+	if (s == NULL)
+		return NULL;
 	if (pressure_level() != PRESSURE_NONE) {
 		stats_shed(p->stats, "pooled", pool_shed(p->pool));
 		stats_shed(p->stats, "idle_session", session_shed_idle(p));
 	}
-	if (known)
-		n = session_shed(p, true, excess);
-	if (n.bytes == 0 && (known || pressure_level() == PRESSURE_REFUSE))
-		n = session_shed(p, false, excess);
-	stats_shed(p->stats, "stream", n.streams);
-	stats_shed(p->stats, "connection", n.connections);
+	set_most(&s->held[false], session_held(p, false));
+	set_most(&s->held[true], session_held(p, true));
+	return NULL;
 }
 
-static void give_up_known(struct proxy *p, size_t excess)
+static void *shed_one(struct proxy *p)
 {
-	give_up_one(p, excess, true);
+	struct shed *s = atomic_load(&the_shed);
+	if (s == NULL)
+		return NULL;
+	if (READ(s->shed)) {
+		struct shed_want want = {.stalled = READ(s->stalled), .least = READ(s->least), .left = &s->left};
+		struct shed_count n = session_shed(p, &want);
+		stats_shed(p->stats, "stream", n.streams);
+		stats_shed(p->stats, "connection", n.connections);
+		if (n.streams + n.connections > 0)
+			WRITE(s->gave_up, true);
+	}
+	if (READ(s->note))
+		session_look_all(p);
+	return NULL;
 }
 
-static void give_up_unknown(struct proxy *p, size_t excess)
+static void on_trimmed_again(void *ctx, const struct crew_answer *answers, unsigned n)
 {
-	give_up_one(p, excess, false);
+	struct shed *s = ctx;
+	(void)answers, (void)n;
+	trim(s);
+	believe(measure(s));
+	look_over(s);
 }
 
-static void look_one(struct proxy *p, size_t arg)
+static const struct crew_question trim_again = {.look = trim_one, .drop = nothing, .done = on_trimmed_again};
+
+static void after(struct task *t)
 {
-	(void)arg;
-	session_look_all(p);
+	step(CONTAINER_OF(t, struct shed, after), &trim_again);
 }
 
-/* Each thread its share. */
-static void give_up(struct shed *s, size_t excess)
+/* What went is another thread's to use only when malloc has given it back: each has a heap of its own. */
+static void on_shed(void *ctx, const struct crew_answer *answers, unsigned n)
 {
+	struct shed *s = ctx;
+	(void)answers, (void)n;
+	s->step = NULL;
+	if (READ(s->gave_up))
+		loop_next_turn(s->loop, &s->after);
+	else
+		look_over(s);
+}
+
+static const struct crew_question shed_them = {.look = shed_one, .drop = nothing, .done = on_shed};
+
+/* Those that hold the most and stand still, and where nobody does, those that hold the most: at least half of what the greediest of all threads
+ * holds. Who stands still is known from the second look on; past the last mark there is no waiting for it. */
+static void on_counted(void *ctx, const struct crew_answer *answers, unsigned n)
+{
+	struct shed *s = ctx;
 	uint64_t age = loop_now_ms(s->loop) - s->noted_ms;
 	bool known = age >= STILL_MIN_MS && age <= STILL_MAX_MS;
-	crew_each(s->crew, known ? give_up_known : give_up_unknown, excess / crew_len(s->crew) + 1);
-	if (age < STILL_MIN_MS)
-		return;
-	crew_each(s->crew, look_one, 0);
-	s->noted_ms = loop_now_ms(s->loop);
+	bool stalled = known && READ(s->held[true]) >= SHED_MIN;
+	bool any = !stalled && (known || pressure_level() == PRESSURE_REFUSE) && READ(s->held[false]) >= SHED_MIN;
+	(void)answers, (void)n;
+	WRITE(s->shed, stalled || any);
+	WRITE(s->stalled, stalled);
+	WRITE(s->least, MAX(READ(s->held[stalled]) / 2, SHED_MIN));
+	WRITE(s->note, age >= STILL_MIN_MS);
+	WRITE(s->gave_up, false);
+	if (age >= STILL_MIN_MS)
+		s->noted_ms = loop_now_ms(s->loop);
+	if (stalled || any || age >= STILL_MIN_MS)
+		step(s, &shed_them);
+	else
+		look_over(s);
 }
+
+static const struct crew_question count_them = {.look = count_one, .drop = nothing, .done = on_counted};
+
+static void give_up(struct shed *s, size_t excess)
+{
+	WRITE(s->left, excess);
+	WRITE(s->held[false], 0);
+	WRITE(s->held[true], 0);
+	step(s, &count_them);
+}
+
+/* --- looking --- */
 
 static void on_trip(void);
 
@@ -162,21 +269,44 @@ static size_t allowance(void)
 	return MAX(MIN(limit / TRIP_PART, room), limit / (16 * TRIP_PART));
 }
 
-static void look(struct shed *s)
+static void look_over(struct shed *s)
 {
-	enum pressure from;
-	size_t used = measure(s);
-	if (pressure_near(used) && loop_now_ms(s->loop) - s->trimmed_ms >= TRIM_EVERY_MS) {
-		trim(s);
-		used = measure(s);
-	}
-	if (pressure_measured(used, &from))
-		say(from, pressure_level());
+	s->step = NULL;
+	if (pressure_limit() != 0)
+		chunk_trip(allowance(), on_trip);
+}
+
+static void act(struct shed *s, size_t used)
+{
+	believe(used);
 	size_t excess = MAX(pressure_excess(), h2_budget_excess());
 	if (excess > 0)
 		give_up(s, excess);
-	if (pressure_limit() != 0)
-		chunk_trip(chunk_total() + allowance(), on_trip);
+	else
+		look_over(s);
+}
+
+static void on_trimmed(void *ctx, const struct crew_answer *answers, unsigned n)
+{
+	struct shed *s = ctx;
+	(void)answers, (void)n;
+	trim(s);
+	act(s, measure(s));
+}
+
+static const struct crew_question trim_first = {.look = trim_one, .drop = nothing, .done = on_trimmed};
+
+static void look(struct shed *s)
+{
+	if (s->step != NULL || task_queued(&s->after)) /* one look at a time */
+		return;
+	size_t used = measure(s);
+	if (pressure_limit() != 0) /* not before it is over, whatever a step gives back */
+		chunk_hold();
+	if (pressure_near(used) && loop_now_ms(s->loop) - s->trimmed_ms >= TRIM_EVERY_MS)
+		step(s, &trim_first);
+	else
+		act(s, used);
 }
 
 static void on_timer(struct timer *t)
@@ -232,10 +362,24 @@ struct shed *shed_new(struct loop *loop, struct crew *crew, size_t memory_max, s
 	s->crew = crew;
 	s->statm = fd;
 	s->page = (size_t)sysconf(_SC_PAGESIZE);
+	task_init(&s->after, after);
 	timer_init(&s->timer, loop, on_timer);
 	timer_start(&s->timer, LOOK_MS);
 	atomic_store(&the_shed, s);
 	return s;
+}
+
+void shed_stop(struct shed *s)
+{
+	if (s == NULL)
+		return;
+	chunk_trip(SIZE_MAX, NULL);
+	atomic_store(&the_shed, NULL);
+	if (s->step != NULL)
+		crew_forget(s->step);
+	s->step = NULL;
+	task_cancel(&s->after);
+	timer_stop(&s->timer);
 }
 
 void shed_free(struct shed **ret_s)
@@ -243,9 +387,7 @@ void shed_free(struct shed **ret_s)
 	struct shed *s = *ret_s;
 	if (s == NULL)
 		return;
-	chunk_trip(SIZE_MAX, NULL);
-	atomic_store(&the_shed, NULL);
-	timer_stop(&s->timer);
+	shed_stop(s);
 	close(s->statm);
 	FREE(ret_s);
 }

@@ -327,11 +327,12 @@ static void succession_begin(struct worker *w)
 
 static void unmake(struct worker *w)
 {
-	shed_free(&w->shed);
+	shed_stop(w->shed);
 	deafen(w);
 	undo_free(&w->undo);
 	admin_free(&w->admin);
 	crew_free(&w->crew);
+	shed_free(&w->shed);
 	succession_free(&w->succession);
 	link_free(&w->link);
 	config_free(&w->config);

@@ -40,15 +40,21 @@ def descriptors():
     resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
-@pytest.fixture(scope="module")
-def mesh(tmp_path_factory):
+@contextlib.contextmanager
+def running(tmp_path, **env):
     if os.geteuid() != 0:
         missing("network namespaces need root")
-    with Net() as net, FileMesh(net, tmp_path_factory.mktemp("memory")) as m:
+    with Net() as net, FileMesh(net, tmp_path) as m:
         m.orders = m.workload(net.host("a"), "orders", ports=f"{HTTP}/http,{H2}/http,{TCP}/tcp")
-        m.web = m.workload(net.host("b"), "web", env={"WEFT_MEMORY_MAX": str(LIMIT)})
+        m.web = m.workload(net.host("b"), "web", env={"WEFT_MEMORY_MAX": str(LIMIT), **env})
         m.vip = m.service("orders", {HTTP: (HTTP, "http"), H2: (H2, "http"), TCP: (TCP, "tcp")}, [m.orders])[0]
         m.start()
+        yield m
+
+
+@pytest.fixture(scope="module")
+def mesh(tmp_path_factory):
+    with running(tmp_path_factory.mktemp("memory")) as m:
         yield m
 
 
@@ -168,6 +174,17 @@ def stalled(mesh, how, n):
 
 @pytest.mark.parametrize(("how", "n"), [("http1", 150), ("http2", 250), ("opaque", 220)])
 def test_readers_that_stand_still_are_reset_and_nobody_else_is(mesh, how, n):
+    readers_stand_still(mesh, how, n)
+
+
+def test_the_limit_and_the_order_of_shedding_hold_with_four_threads(tmp_path):
+    """What one thread's heap keeps of the first is no memory for the others in the second. `make stall` runs the whole page with four."""
+    with running(tmp_path, WEFT_THREADS="4") as m:
+        readers_stand_still(m, "http2", 250)
+        readers_stand_still(m, "opaque", 220)
+
+
+def readers_stand_still(mesh, how, n):
     worker, ended = mesh.web.worker(), mesh.web.metric("weft_memory_shed_total")
     refused_before = mesh.web.metric("weft_connections_closed_total", reason="overload")
     h2_origin = H2Origin(mesh.orders.host, H2, big_over_h2)

@@ -5,6 +5,8 @@
 #include "lib/chunk.h"
 
 #include <check.h>
+#include <pthread.h>
+#include <semaphore.h>
 
 #define LIMIT   ((size_t)100 << 20)
 #define RESERVE ((size_t)512 << 10)
@@ -102,7 +104,7 @@ START_TEST(a_burst_of_buffers_counts_at_once_and_trips_once)
 	pressure_set_limit(LIMIT);
 	pressure_measured(PCT(84) + 900000, NULL);
 	tripped = 0;
-	chunk_trip(before + 1000000, on_trip);
+	chunk_trip(1000000, on_trip);
 	for (size_t i = 0; i < ARRAY_LEN(held); i++)
 		held[i] = chunk_get(CHUNK_16K);
 	ck_assert_uint_ge(chunk_total() - before, 100 * 16384);
@@ -115,6 +117,54 @@ START_TEST(a_burst_of_buffers_counts_at_once_and_trips_once)
 	ck_assert_uint_le(chunk_total(), before);
 	ck_assert(!chunk_tripped());
 	ck_assert_int_eq(pressure_level(), PRESSURE_NONE);
+	chunk_hold();
+	void *p = chunk_get(CHUNK_2K);
+	ck_assert(chunk_tripped());
+	chunk_put(p, CHUNK_2K);
+	ck_assert_uint_eq(tripped, 1);
+}
+END_TEST
+
+/* 1.6 MB each, taken and given back. */
+static void *take_and_give(void *arg)
+{
+	void *held[100];
+	for (size_t i = 0; i < ARRAY_LEN(held); i++)
+		held[i] = chunk_get(CHUNK_16K);
+	for (size_t i = 0; i < ARRAY_LEN(held); i++)
+		chunk_put(held[i], CHUNK_16K);
+	sem_post(arg);
+	sem_wait((sem_t *)arg + 1); /* it lives on, and its heap with it */
+	chunk_trim();
+	return NULL;
+}
+
+START_TEST(what_one_thread_gave_back_is_no_memory_for_another)
+{
+	sem_t sems[4];
+	pthread_t id[2];
+	chunk_trim();
+	size_t total = chunk_total(), footprint = chunk_footprint();
+	pressure_set_limit(LIMIT);
+	pressure_measured(0, NULL);
+	tripped = 0;
+	chunk_trip(2500000, on_trip); /* none of them takes as much */
+	for (size_t i = 0; i < ARRAY_LEN(sems); i++)
+		sem_init(&sems[i], 0, 0);
+	for (size_t i = 0; i < ARRAY_LEN(id); i++) {
+		pthread_create(&id[i], NULL, take_and_give, &sems[2 * i]);
+		sem_wait(&sems[2 * i]);
+	}
+	ck_assert_uint_le(chunk_total(), total + 2 * 64 * (16384 + CHUNK_HEADER)); /* what caches keep at most */
+	ck_assert_uint_ge(chunk_footprint() - footprint, 2 * 100 * 16384);
+	ck_assert(chunk_tripped());
+	ck_assert_uint_eq(tripped, 1);
+	for (size_t i = 0; i < ARRAY_LEN(id); i++) {
+		sem_post(&sems[2 * i + 1]);
+		pthread_join(id[i], NULL);
+	}
+	ck_assert_uint_eq(chunk_footprint(), footprint); /* trimmed */
+	ck_assert(!chunk_tripped());
 }
 END_TEST
 
@@ -129,6 +179,7 @@ Suite *pressure_suite(void)
 	tcase_add_test(c, what_was_admitted_counts_until_it_is_measured);
 	tcase_add_test(c, excess_is_what_lies_above_the_point_where_shedding_stops);
 	tcase_add_test(c, a_burst_of_buffers_counts_at_once_and_trips_once);
+	tcase_add_test(c, what_one_thread_gave_back_is_no_memory_for_another);
 	suite_add_tcase(s, c);
 	return s;
 }

@@ -90,6 +90,12 @@ static void nothing(void *answer)
 	MUST(answer == NULL);
 }
 
+/* One look at a time. */
+static bool looks(const struct shed *s)
+{
+	return s->step != NULL || task_queued(&s->after);
+}
+
 /* When too many questions are open the look ends here; the next one tries again. */
 static void step(struct shed *s, const struct crew_question *q)
 {
@@ -133,7 +139,7 @@ static void trim_when_idle(struct shed *s)
 	uint64_t now = loop_now_ms(s->loop), cpu = cpu_us();
 	if (now - s->looked_ms < 1000)
 		return;
-	if (cpu - s->looked_cpu_us < QUIET_US && cpu - s->trimmed_cpu_us > QUIET_US && s->step == NULL)
+	if (cpu - s->looked_cpu_us < QUIET_US && cpu - s->trimmed_cpu_us > QUIET_US && !looks(s))
 		step(s, &trim_idle);
 	s->looked_ms = now;
 	s->looked_cpu_us = cpu_us();
@@ -298,7 +304,7 @@ static const struct crew_question trim_first = {.look = trim_one, .drop = nothin
 
 static void look(struct shed *s)
 {
-	if (s->step != NULL || task_queued(&s->after)) /* one look at a time */
+	if (looks(s))
 		return;
 	size_t used = measure(s);
 	if (pressure_limit() != 0) /* not before it is over, whatever a step gives back */

@@ -97,19 +97,21 @@ static void look_at_share(struct h2_session *s)
 }
 
 /* Before it is read: a stream to begin, or windows of all streams to move. */
-static int32_t cost_of(const struct h2_session *s, const struct h2_frame_head *f)
+static int32_t cost_of(struct h2_session *s, const struct h2_frame_head *f)
 {
-	if (f->type == NGHTTP2_HEADERS)
+	if (f->type == NGHTTP2_HEADERS) {
+		s->unpacked_free += H2_UNPACKED_COST;
 		return (int32_t)s->head_cost;
+	}
 	return f->type == NGHTTP2_SETTINGS ? (int32_t)(f->length / 6 * s->n_streams / H2_WINDOWS_COST) : 0;
 }
 
-/* Afterwards: what a head unpacks to does not show in its frame. */
+/* Afterwards: what heads unpack to, beyond what each is worth as a request, does not show in their frames. */
 static int32_t cost_unpacked(struct h2_session *s)
 {
-	uint32_t points = s->unpacked / H2_UNPACKED_COST;
-	s->unpacked %= H2_UNPACKED_COST;
-	return (int32_t)points;
+	uint32_t more = s->unpacked > s->unpacked_free ? s->unpacked - s->unpacked_free : 0;
+	s->unpacked = s->unpacked_free = 0;
+	return (int32_t)(more / H2_UNPACKED_COST);
 }
 
 static bool may_begin(const struct h2_session *s)

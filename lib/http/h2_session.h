@@ -21,7 +21,7 @@
 #define H2_STREAM_MARK_LOW (16u << 10) /* the same while the connection holds more than H2_QUEUE_MARK in all */
 #define H2_QUEUE_MARK      (512u << 10)
 #define H2_SHARE           4 /* requests that a connection begins before others have a turn, where the limits say nothing else */
-/* Points of turns.h. A request: 1, of a stranger H2_STRANGE_COST, and 1 for each H2_UNPACKED_COST bytes of head. */
+/* Points of turns.h. A request: 1, of a stranger H2_STRANGE_COST, and 1 for each further H2_UNPACKED_COST bytes of head. */
 #define H2_STRANGE_COST    8
 #define H2_STRANGE_SHARE   2 /* requests, as above */
 #define H2_UNPACKED_COST   4096
@@ -96,7 +96,8 @@ struct h2_session {
 	uint64_t preface_at, head_at, ping_at, idle_at, age_at, drain_at, scan_at;
 	uint64_t rest_at;   /* client: it has given up so much that it opens nothing until then */
 	uint32_t head_cost; /* points that a request costs */
-	uint32_t unpacked;  /* bytes of heads that are not in points yet */
+	uint32_t unpacked,
+	    unpacked_free;  /* bytes of heads since the last look, and of them what their requests pay for */
 	uint32_t head_unit; /* what head_at waits for: h2_track.units */
 	uint64_t last_rx_ms;
 	uint64_t ping_tx; /* conn_tx_bytes() when the PING was queued */

@@ -458,7 +458,7 @@ void conn_tls_accept(struct conn *c, SSL_CTX *ctx, void *tls_arg, uint64_t timeo
 	buf_move(&c->pre, &c->rx, c->rx.len);
 	c->rx_bytes = 0;
 	c->handshake_due = true;
-	c->reading = c->kick = c->rx_eof = false;
+	c->reading = c->kick = c->rx_eof = c->held = false; /* `more`, which would end `held`, does not come */
 	task_cancel(&c->more);
 	loop_at_turn_end(c->loop, &c->work);
 	if (!conn_tls_server(c, ctx, tls_arg, &err))

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* conn_test.c: two connections on one loop, plain and TLS, over loopback TCP. Every loop run has a deadline. */
+#include "lib/chunk.h"
 #include "lib/conn.h"
 #include "lib/listener.h"
 #include "lib/mem.h"
@@ -514,6 +515,28 @@ START_TEST(peeked_bytes_begin_the_handshake)
 }
 END_TEST
 
+START_TEST(one_held_for_want_of_memory_is_read_after_its_handshake)
+{
+	void *some = chunk_get(CHUNK_2K); /* with nothing taken nothing is too much */
+	chunk_hold();
+	dial(tls.client, NULL);
+	run_for(20); /* the ClientHello is there, and waits */
+	ck_assert_ptr_nonnull(b.c);
+	ck_assert_uint_eq(conn_rx_bytes(b.c), 0);
+	conn_tls_accept(b.c, tls.server, NULL, DEADLINE_MS);
+	chunk_trip(SIZE_MAX, NULL);
+	chunk_put(some, CHUNK_2K);
+	while (a.opens + b.opens < 2)
+		run_for(2);
+	run_for(20); /* nothing waits within OpenSSL: the descriptor has to tell */
+	a.to_send = 50000;
+	b.stop_at = 50000;
+	pump(&a);
+	loop_run(loop);
+	ck_assert_uint_eq(b.got, 50000);
+}
+END_TEST
+
 /* --- closing --- */
 
 START_TEST(close_flushed_delivers_although_the_peer_still_sends)
@@ -851,6 +874,7 @@ Suite *conn_suite(void)
 	tcase_add_test(t, a_silent_server_times_the_handshake_out);
 	tcase_add_test(t, rubbish_instead_of_a_handshake_is_refused);
 	tcase_add_test(t, peeked_bytes_begin_the_handshake);
+	tcase_add_test(t, one_held_for_want_of_memory_is_read_after_its_handshake);
 	tcase_add_loop_test(t, close_flushed_delivers_although_the_peer_still_sends, 0, 2); /* plain, TLS */
 	tcase_add_loop_test(t, a_lingering_connection_goes_with_the_loop, 0, 2);            /* plain, TLS */
 	tcase_add_loop_test(t, closing_from_each_callback_is_safe, 0, 2);                   /* plain, TLS */

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* h2_world.h: two ends of codec_h2 on a socket pair and one loop, with owners that do what a path says: the ground of the
- * suites h2, h2_wire and h2_break. */
+ * suite h2, and of h2_raw.h. */
 #ifndef WEFT_TESTS_H2_WORLD_H
 #define WEFT_TESTS_H2_WORLD_H
 

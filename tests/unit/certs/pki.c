@@ -323,3 +323,25 @@ void pki_end_done(struct pki_end *e)
 	e->ssl = NULL;
 	e->ctx = NULL;
 }
+
+SSL_CTX *pki_ctx(const struct pki *p, enum pki_kind kind, const char *ns, const char *sa, const char *const *alpn)
+{
+	struct err err = {0};
+	struct credential *c = pki_credential(p, ns, sa, kind == PKI_OPTIONAL);
+	SSL_CTX *ctx = kind == PKI_CLIENT   ? tlsctx_client(c, alpn, pki_arg_index(), &err)
+		       : kind == PKI_SERVER ? tlsctx_server(c, alpn, pki_arg_index(), &err)
+					    : tlsctx_server_optional(c, alpn, pki_arg_index(), &err);
+	ck_assert_msg(ctx != NULL, "%s", err.text);
+	credential_unref(&c); /* the context holds its own */
+	return ctx;
+}
+
+void pki_assert_refused(struct pki_end *ours, struct pki_end *theirs, const char *says, const char *name)
+{
+	ck_assert_msg(ours->alert[0] != 0, "%s: accepted", name);
+	ck_assert_msg(!ours->peer.verified, "%s: verified", name);
+	ck_assert_msg(strstr(ours->peer.err.text, says) != NULL, "%s: said \"%s\", expected \"%s\"", name,
+		      ours->peer.err.text, says);
+	ck_assert_msg(ours->reads == 0 && theirs->reads == 0, "%s: application bytes arrived", name);
+	ck_assert_ptr_null(tlsctx_peer(ours->ssl, pki_arg_index()));
+}

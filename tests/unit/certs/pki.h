@@ -38,6 +38,8 @@ struct pki_leaf {
 	size_t padding;                                        /* bytes of a useless extension */
 	enum { PKI_AS_BOTH, PKI_AS_CLIENT, PKI_AS_SERVER } as; /* where the refusal is to be expected */
 };
+/* The one URI of a struct pki_leaf, NUL bytes and all. */
+#define PKI_URI(text) .uris = {{text, sizeof(text) - 1}}, .uris_n = 1
 struct pki_evil {
 	EVP_PKEY *key;
 	STACK_OF(X509) * chain; /* leaf first */
@@ -60,5 +62,16 @@ int pki_arg_index(void);
 /* Runs both ends until nothing moves any more, then lets the client send 5 bytes and both read. */
 void pki_handshake(struct pki_end *client, struct pki_end *server);
 void pki_end_done(struct pki_end *e); /* SSL and SSL_CTX */
+/* Our end refused this peer: with words that hold `says`, and not one application byte arrived. name: for messages. */
+void pki_assert_refused(struct pki_end *ours, struct pki_end *theirs, const char *says, const char *name);
+
+enum pki_kind { PKI_CLIENT, PKI_SERVER, PKI_OPTIONAL };
+/* What certs/tlsctx.h makes for such a workload; alpn ends with NULL, or is NULL. The caller frees it, or pki_end_done(). */
+SSL_CTX *pki_ctx(const struct pki *p, enum pki_kind kind, const char *ns, const char *sa, const char *const *alpn);
+
+#define PKI_ORDERS "spiffe://" PKI_TD "/ns/shop/sa/orders"
+#define PKI_OTHER  "spiffe://" PKI_TD "/ns/shop/sa/other"
+#define PKI_WEFTD  "spiffe://" PKI_TD "/ns/weft-system/sa/weftd"
+#define PKI_H2     ((const char *const[]){ALPN_WEFT_H2, NULL})
 
 #endif

@@ -2,30 +2,10 @@
 /* kind_httproute_test.c: what is refused of an HTTPRoute, by path, and what is left of one that is taken. */
 #include "control/kind_httproute.h"
 
-#include "control/document.h"
-#include "control/kind.h"
+#include "tests/unit/control/checked.h"
 
 #include <check.h>
 #include <stdlib.h>
-
-static struct documents docs;
-static struct object object;
-static struct err err;
-
-static void clear(void)
-{
-	documents_done(&docs);
-	json_decref(object.body);
-	object.body = NULL;
-}
-
-static bool check(const char *yaml)
-{
-	clear();
-	ck_assert_msg(documents_add_text(&docs, "route.yaml", str_of(yaml), &err), "%s", err.text);
-	ck_assert_uint_eq(docs.len, 1);
-	return object_check(docs.v[0].root, "default", &object, &err);
-}
 
 #define HEAD          "apiVersion: gateway.networking.k8s.io/v1\nkind: HTTPRoute\nmetadata: {name: r, namespace: shop}\n"
 #define ROUTE         HEAD "spec:\n  parentRefs: [{group: \"\", kind: Service, name: orders}]\n"
@@ -99,19 +79,20 @@ static const struct {
 
 START_TEST(what_is_wrong_is_named_with_its_path)
 {
-	ck_assert_msg(!check(rows[_i].yaml), "accepted: %s", rows[_i].yaml);
-	ck_assert_msg(strncmp(err.text, rows[_i].want, strlen(rows[_i].want)) == 0, "got:  %s\nwant: %s", err.text,
-		      rows[_i].want);
+	ck_assert_msg(!check_yaml(rows[_i].yaml), "accepted: %s", rows[_i].yaml);
+	ck_assert_msg(strncmp(checked.err.text, rows[_i].want, strlen(rows[_i].want)) == 0, "got:  %s\nwant: %s",
+		      checked.err.text, rows[_i].want);
 }
 END_TEST
 
 START_TEST(it_is_normalised_with_every_default)
 {
-	ck_assert_msg(check(ROUTE "  rules:\n  - name: new\n    matches: [{headers: [{name: version, value: \"2\"}]}, "
-				  "{path: {value: /a}, method: GET}]\n"
-				  "    backendRefs: [{name: v2, port: 80, weight: 0}]\n  - {}\n"),
-		      "%s", err.text);
-	char *text = json_dumps(json_object_get(object.body, "spec"), JSON_COMPACT | JSON_SORT_KEYS);
+	ck_assert_msg(check_yaml(ROUTE
+				 "  rules:\n  - name: new\n    matches: [{headers: [{name: version, value: \"2\"}]}, "
+				 "{path: {value: /a}, method: GET}]\n"
+				 "    backendRefs: [{name: v2, port: 80, weight: 0}]\n  - {}\n"),
+		      "%s", checked.err.text);
+	char *text = json_dumps(json_object_get(checked.object.body, "spec"), JSON_COMPACT | JSON_SORT_KEYS);
 	ck_assert_str_eq(
 	    text,
 	    "{\"parentRefs\":[{\"group\":\"\",\"kind\":\"Service\",\"name\":\"orders\"}],"
@@ -141,13 +122,13 @@ START_TEST(a_parent_means_the_ports_that_it_names_if_they_speak_http)
 		  {{"orders", "any", 90}, 90}};
 	for (size_t i = 0; i < ARRAY_LEN(of); i++) {
 		uint16_t port = 1;
-		bool ok = httproute_attach(&of[i].p, &s, &port, &err);
+		bool ok = httproute_attach(&of[i].p, &s, &port, &checked.err);
 		ck_assert_msg(ok == (of[i].port >= 0), "row %zu", i);
 		ck_assert_msg(!ok || port == of[i].port, "row %zu: %u", i, port);
 	}
 	uint16_t port;
-	ck_assert(!httproute_attach(&of[0].p, NULL, &port, &err));
-	ck_assert_str_eq(err.text, "there is no Service orders");
+	ck_assert(!httproute_attach(&of[0].p, NULL, &port, &checked.err));
+	ck_assert_str_eq(checked.err.text, "there is no Service orders");
 }
 END_TEST
 
@@ -157,7 +138,7 @@ Suite *kind_httproute_suite(void)
 	Suite *s = suite_create("kind_httproute");
 	TCase *tc = tcase_create("route");
 
-	tcase_add_checked_fixture(tc, NULL, clear);
+	tcase_add_checked_fixture(tc, NULL, checked_done);
 	tcase_add_loop_test(tc, what_is_wrong_is_named_with_its_path, 0, (int)ARRAY_LEN(rows));
 	tcase_add_test(tc, it_is_normalised_with_every_default);
 	tcase_add_test(tc, a_parent_means_the_ports_that_it_names_if_they_speak_http);

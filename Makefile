@@ -254,7 +254,7 @@ e2e-grpc-go: all build/tools/grpc_go ## grpc-go at both ends of the mesh (root; 
 e2e-scale: all $(B)/bin/swarm ## weftd with 10,000 services x 10 endpoints and 1,000 proxies: the promised figures, in 2 min (root; PROXIES=, SERVICES=)
 	$(Q)$(PYTHON) tests/e2e/scale.py $(or $(PROXIES),1000) $(or $(SERVICES),10000)
 
-e2e-kernel: all ## test_capture.py on Debian 12's kernel 6.1, the oldest promised, in a virtual machine: 25 min (root; qemu-system-x86, busybox-static, kmod)
+e2e-kernel: all ## test_capture.py and test_capture_life.py on Debian 12's kernel 6.1, the oldest promised, in a virtual machine: 25 min (root; qemu-system-x86, busybox-static, kmod)
 	$(Q)$(PYTHON) tests/e2e/kernel.py $(TESTS)
 
 e2e-origins: all ## nginx, haproxy, nghttpx, lighttpd, http.server and node: what they make of what a sidecar passes on (root)

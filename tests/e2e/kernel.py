@@ -2,7 +2,7 @@
 """The oldest kernel that is promised: Debian 12's 6.1 boots in a virtual machine whose root is this machine's, read-only with a layer in memory upon it,
 and the tests of the capture run there. Root; about 25 minutes without KVM.
 
-    kernel.py [pytest arguments: tests/integ/test_capture.py]      prints what the guest prints; exit 1 when a test fails there
+    kernel.py [pytest arguments: tests/integ/test_capture.py tests/integ/test_capture_life.py]      prints what the guest prints; exit 1 when a test fails there
 
 ACCEL=kvm:tcg where this machine can nest (default: tcg, which can everywhere). The kernel's package is downloaded and unpacked, not installed."""
 
@@ -106,7 +106,7 @@ def main(*args):
     if missing:
         sys.exit(f"kernel.py: needs {', '.join(missing)}: apt-get install --no-install-recommends {' '.join(missing)}")
     root, release = kernel()
-    tests = shlex.join(args or ["tests/integ/test_capture.py"])
+    tests = shlex.join(args or ["tests/integ/test_capture.py", "tests/integ/test_capture_life.py"])
     command = (f"cd {shlex.quote(str(ROOT))} && export PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LANG=C.UTF-8 WEFT_PATIENCE=10 && chmod 1777 /tmp && ulimit -n 65536 && uname -r && "
                f"build/plain/bin/weft-capture check && timeout {MINUTES * 60} /usr/bin/python3 -m pytest -v -p no:cacheprovider {tests}")
     ended = ENDED.search(boot(root, release, initramfs(root, release, command)))

@@ -14,7 +14,7 @@ import pytest
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
 
-from harness import netns  # noqa: E402
+from harness import capture, netns  # noqa: E402
 
 
 SANITIZED = "asan" in os.environ.get("WEFT_BUILD", "") or "tsan" in os.environ.get("WEFT_BUILD", "")
@@ -77,3 +77,14 @@ def net():
 def two_hosts(net):
     """Hosts a and b on one switch."""
     return net.host("a"), net.host("b")
+
+
+@pytest.fixture
+def cap(net):
+    """weft-capture of its own for one test. `net` comes first, so its processes are there until everything is detached."""
+    c = capture.Capture(weft_program("weft-capture"))
+    yield c
+    for h in net.hosts.values():
+        for p in h.procs:
+            p.close()
+    c.close()

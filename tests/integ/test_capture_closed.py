@@ -12,7 +12,7 @@ import threading
 import pytest
 from conftest import ROOT, need_tool, weft_program
 from harness import capture, netns
-from test_capture import MARKER, cap, line, refused, serve, talk  # noqa: F401 (cap is a fixture)
+from harness.echo import MARKER, line, refused, serve, talk
 
 # Where a kill can make a difference: calls that change the state of the kernel or the file system, with the stride in which their
 # invocations are tried (WEFT_TEST_LONG=1: each). The deciding one is among the last of bpf.

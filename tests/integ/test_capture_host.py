@@ -15,7 +15,7 @@ import time
 import pytest
 from conftest import missing, need_tool, weft_program
 from harness import capture, mesh as meshes, netns
-from test_capture import cap, line, refused, serve, talk  # noqa: F401 (cap is a fixture)
+from harness.echo import line, refused, serve, talk
 
 LISTS = ["--ports", "8080", "--capture-out-ports", "9090"]
 UNDO = 8  # seconds: 5 can be asked for, but what a test does before must be over on a loaded machine too

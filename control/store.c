@@ -10,11 +10,13 @@
 #include <fcntl.h>
 #include <libgen.h>
 #include <stdlib.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #define APPLICATION_ID 0x57656674 /* "Weft" */
 #define SCHEMA_VERSION 1
+#define BUSY_MS        1000
 
 const char store_schema[] =
     "CREATE TABLE meta (key TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;"
@@ -48,23 +50,65 @@ static bool pragma(struct store *s, const char *sql, struct err *err)
 	return db_exec(s, err, sql, "");
 }
 
-/* How every connection works: EXCLUSIVE keeps the lock, so that a second weftd is refused instead of racing. */
+/* How every connection works. Writers take turns in db_begin(); BUSY_MS is for a program of the system that looks into the file. */
 static bool configure(struct store *s, struct err *err)
 {
-	sqlite3_busy_timeout(s->db, 0);
-	return pragma(s, "PRAGMA locking_mode = EXCLUSIVE", err) && pragma(s, "PRAGMA trusted_schema = OFF", err) &&
-	       pragma(s, "PRAGMA secure_delete = ON", err) && pragma(s, "PRAGMA journal_mode = WAL", err) &&
-	       pragma(s, "PRAGMA synchronous = FULL", err) && pragma(s, "PRAGMA cell_size_check = ON", err);
+	sqlite3_busy_timeout(s->db, BUSY_MS);
+	return pragma(s, "PRAGMA trusted_schema = OFF", err) && pragma(s, "PRAGMA secure_delete = ON", err) &&
+	       pragma(s, "PRAGMA journal_mode = WAL", err) && pragma(s, "PRAGMA synchronous = FULL", err) &&
+	       pragma(s, "PRAGMA cell_size_check = ON", err);
 }
 
-static struct store *store_new(const char *path, struct err *err)
+static void file_drop(struct store_file *f)
+{
+	if (--f->connections)
+		return;
+	if (f->lock >= 0)
+		close(f->lock);
+	pthread_mutex_destroy(&f->turn);
+	mem_free(f->path);
+	mem_free(f);
+}
+
+static struct store_file *file_new(const char *path)
+{
+	struct store_file *f = NEW(struct store_file);
+
+	f->path = mem_strdup(path);
+	f->lock = -1;
+	f->connections = 1; /* who makes it drops it, when it has opened what it wants */
+	MUST(pthread_mutex_init(&f->turn, NULL) == 0);
+	return f;
+}
+
+/* Not on the file itself: closing any descriptor of it would drop SQLite's own locks. The lock's file stays, it is empty. */
+static bool file_lock(struct store_file *f, struct err *err)
+{
+	char *path = mem_printf("%s.lock", f->path);
+	bool ok = false;
+
+	f->lock = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+	if (f->lock < 0)
+		err_errno(err, "store %s: its lock %s", f->path, path);
+	else if (flock(f->lock, LOCK_EX | LOCK_NB) == 0)
+		ok = true;
+	else if (errno == EWOULDBLOCK)
+		err_set(err, ERR_STORE, "store %s: another weftd has it open; nothing was changed", f->path);
+	else
+		err_errno(err, "store %s: its lock %s", f->path, path);
+	mem_free(path);
+	return ok;
+}
+
+static struct store *store_new(struct store_file *file, struct err *err)
 {
 	struct store *s = NEW(struct store);
 
 	s->magic = STORE_MAGIC;
-	s->path = mem_strdup(path);
+	s->file = file;
+	file->connections++;
 	list_init(&s->watches);
-	if (sqlite3_open_v2(path, &s->db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOFOLLOW, NULL) != SQLITE_OK) {
+	if (sqlite3_open_v2(file->path, &s->db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOFOLLOW, NULL) != SQLITE_OK) {
 		db_failed(s, err, "open");
 		store_free(&s);
 		return NULL;
@@ -82,7 +126,7 @@ void store_free(struct store **sp)
 	MUST_BE(s, STORE_MAGIC);
 	db_forget(s);
 	sqlite3_close(s->db);
-	mem_free(s->path);
+	file_drop(s->file);
 	s->magic = 0;
 	mem_free(s);
 	*sp = NULL;
@@ -114,11 +158,11 @@ static bool check_content(struct store *s, struct err *err)
 	if (!db_int(s, err, &id, "PRAGMA application_id", "") || !db_int(s, err, &version, "PRAGMA user_version", ""))
 		return false;
 	if (id != APPLICATION_ID)
-		return err_set(err, ERR_STORE, "store %s: it is not a store of Weft (application id %lld)", s->path,
-			       (long long)id);
+		return err_set(err, ERR_STORE, "store %s: it is not a store of Weft (application id %lld)",
+			       s->file->path, (long long)id);
 	if (version != SCHEMA_VERSION)
 		return err_set(err, ERR_STORE, "store %s: its schema is version %lld, this weftd (%s) knows %d",
-			       s->path, (long long)version, WEFT_VERSION, SCHEMA_VERSION);
+			       s->file->path, (long long)version, WEFT_VERSION, SCHEMA_VERSION);
 	sqlite3_stmt *st = db_query(s, err, "PRAGMA quick_check(1)", "");
 	if (!st)
 		return false;
@@ -139,11 +183,21 @@ struct store *store_open(const char *path, struct err *err)
 {
 	if (!check_file(path, err))
 		return NULL;
-	struct store *s = store_new(path, err);
-	if (!s)
-		return NULL;
-	/* An empty transaction takes the lock now rather than at the first write. */
-	if (!configure(s, err) || !db_begin(s, err) || !db_commit(s, err) || !check_content(s, err))
+	struct store_file *f = file_new(path);
+	struct store *s = file_lock(f, err) ? store_new(f, err) : NULL;
+	/* The empty transaction shows now rather than at the first write that it can be written. */
+	if (s && (!configure(s, err) || !db_begin(s, err) || !db_commit(s, err) || !check_content(s, err)))
+		store_free(&s);
+	file_drop(f);
+	return s;
+}
+
+struct store *store_open_beside(struct store *first, struct err *err)
+{
+	MUST_BE(first, STORE_MAGIC);
+	struct store *s = store_new(first->file, err);
+
+	if (s && !configure(s, err))
 		store_free(&s);
 	return s;
 }
@@ -250,8 +304,10 @@ bool store_ca_get(struct store *s, struct ca_material *ret, struct err *err)
 static bool fill(const char *path, const struct store_mesh *mesh, const struct ca_material *ca, struct err *err)
 {
 	char version[128];
-	struct store *s = store_new(path, err);
+	struct store_file *f = file_new(path);
+	struct store *s = store_new(f, err);
 
+	file_drop(f);
 	if (!s)
 		return false;
 	snprintf(version, sizeof(version), "PRAGMA application_id = %d; PRAGMA user_version = %d;", APPLICATION_ID,

@@ -2,9 +2,10 @@
 /* store.h: what weftd must not forget, in one SQLite file (mode 0600): mesh settings, CA material, the objects that users
  * applied with every revision, join tokens, workload instances with their leases, virtual addresses.
  *
- * One process opens it (an exclusive lock), one thread uses it. Journal WAL, synchronous FULL: a call that returned true is
- * on the disk, but for leases (see there). Calls block for the time of a commit (one fsync); an apply of many objects is
- * one commit. Every failure of the file (full disk, corruption, failed fsync) is ERR_STORE, is said once per call as event
+ * One process opens it (an exclusive lock), each thread by a connection of its own: a `struct store` is one thread's. Journal WAL,
+ * synchronous FULL: a call that returned true is on the disk, but for leases (see there). Who reads waits for nobody and sees what was
+ * committed; who writes waits for the transaction of another connection, then for the commit (one fsync); an apply of many
+ * objects is one commit. Every failure of the file (full disk, corruption, failed fsync) is ERR_STORE, is said once per call as event
  * store_failed, changes nothing, and is never answered as "nothing there": that is ERR_NOT_FOUND, or an empty list with true.
  *
  * It knows no kinds: an object is a kind's name, a namespace, a name and a normalised JSON body. kind.h validates. */
@@ -40,7 +41,11 @@ struct store_mesh {
 bool store_create(const char *path, const struct store_mesh *mesh, const struct ca_material *ca, struct err *err);
 /* Opens, checks application id, schema version and integrity. ERR_NOT_FOUND: run `weftd init`. */
 struct store *store_open(const char *path, struct err *err);
+/* One more connection to what is open, for another thread. Open and free both on one thread, the first one last. */
+struct store *store_open_beside(struct store *first, struct err *err);
 void store_free(struct store **s);
+/* A connection is within a transaction: who can write later should. Any thread. */
+bool store_busy(const struct store *s);
 
 bool store_mesh_get(struct store *s, struct store_mesh *ret, struct err *err);
 bool store_ca_get(struct store *s, struct ca_material *ret, struct err *err); /* ca_material_done() by the caller */
@@ -95,6 +100,8 @@ struct store_watch {
 	void (*on_change)(struct store_watch *w, uint64_t revision, const struct store_change *changes, size_t n);
 };
 void store_watch(struct store *s, struct store_watch *w);
+/* Tells those who watch this connection what another one committed. */
+void store_tell(struct store *s, uint64_t revision, const struct store_change *changes, size_t n);
 void store_unwatch(struct store_watch *w); /* safe when not watching, if list_init'ed */
 
 /* --- join tokens: what a token allows; the secret itself is only with its holder --- */

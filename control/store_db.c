@@ -33,7 +33,7 @@ bool db_failed(struct store *s, struct err *err, const char *doing)
 		hint = "; restore it from a backup";
 		break;
 	}
-	err_set(&own, ERR_STORE, "store %s: %s: %s (SQLite %d)%s; nothing was changed", s->path, doing,
+	err_set(&own, ERR_STORE, "store %s: %s: %s (SQLite %d)%s; nothing was changed", s->file->path, doing,
 		sqlite3_errmsg(s->db), code, hint);
 	event(EV_STORE_FAILED, "error=\"%s\"", own.text);
 	return err_set(err, ERR_STORE, "%s", own.text);
@@ -43,8 +43,8 @@ bool db_corrupt(struct store *s, struct err *err, const char *what)
 {
 	struct err own;
 
-	err_set(&own, ERR_STORE, "store %s: %s is not as Weft writes it; restore the store from a backup", s->path,
-		what);
+	err_set(&own, ERR_STORE, "store %s: %s is not as Weft writes it; restore the store from a backup",
+		s->file->path, what);
 	event(EV_STORE_FAILED, "error=\"%s\"", own.text);
 	return err_set(err, ERR_STORE, "%s", own.text);
 }
@@ -194,13 +194,31 @@ bool db_int(struct store *s, struct err *err, int64_t *ret, const char *sql, con
 	return rc == 0 ? db_corrupt(s, err, sql) : rc == 1;
 }
 
+static void turn_take(struct store *s)
+{
+	MUST(pthread_mutex_lock(&s->file->turn) == 0);
+	__atomic_store_n(&s->file->taken, true, __ATOMIC_RELAXED);
+}
+
+static void turn_give(struct store *s)
+{
+	__atomic_store_n(&s->file->taken, false, __ATOMIC_RELAXED);
+	MUST(pthread_mutex_unlock(&s->file->turn) == 0);
+}
+
+bool store_busy(const struct store *s)
+{
+	return __atomic_load_n(&s->file->taken, __ATOMIC_RELAXED);
+}
+
 bool db_begin(struct store *s, struct err *err)
 {
 	MUST(!s->in_tx);
-	if (!db_exec(s, err, "BEGIN IMMEDIATE", ""))
-		return false;
-	s->in_tx = true;
-	return true;
+	turn_take(s);
+	s->in_tx = db_exec(s, err, "BEGIN IMMEDIATE", "");
+	if (!s->in_tx)
+		turn_give(s);
+	return s->in_tx;
 }
 
 bool db_commit(struct store *s, struct err *err)
@@ -211,6 +229,7 @@ bool db_commit(struct store *s, struct err *err)
 		return false;
 	}
 	s->in_tx = false;
+	turn_give(s);
 	return true;
 }
 
@@ -221,6 +240,7 @@ void db_rollback(struct store *s)
 		sqlite3_exec(s->db, "ROLLBACK", NULL, NULL, NULL);
 	s->in_tx = false;
 	s->vip_hint[0] = s->vip_hint[1] = 0;
+	turn_give(s);
 }
 
 bool db_text(sqlite3_stmt *st, int col, char *out, size_t out_size)

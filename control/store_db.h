@@ -5,16 +5,26 @@
 
 #include "control/store.h"
 
+#include <pthread.h>
 #include <sqlite3.h>
 
 #define STORE_MAGIC  0x57535452u
 #define VIP_FAMILIES 2
 #define STORE_KEPT   48
 
+/* The file, which every connection to it shares. */
+struct store_file {
+	char *path;
+	int lock; /* flock()ed beside it for as long as it is open: a second weftd is refused */
+	unsigned connections;
+	pthread_mutex_t turn; /* held by the connection that is within a transaction */
+	bool taken;           /* atomic: somebody holds it */
+};
+
 struct store {
 	uint32_t magic;
 	sqlite3 *db;
-	char *path;
+	struct store_file *file;
 	struct list watches; /* struct store_watch */
 	bool in_tx;
 	/* Statements to be used again, by the address of their text (literals). */
@@ -38,6 +48,7 @@ bool db_exec(struct store *s, struct err *err, const char *sql, const char *type
 /* One number; ERR_STORE when there is no row. */
 bool db_int(struct store *s, struct err *err, int64_t *ret, const char *sql, const char *types, ...);
 
+/* Waits for the transaction of another connection. */
 bool db_begin(struct store *s, struct err *err);
 bool db_commit(struct store *s, struct err *err); /* rolls back when it fails */
 void db_rollback(struct store *s);

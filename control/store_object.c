@@ -120,6 +120,12 @@ static bool note_revision(struct store *s, int64_t revision, const char *who, co
 				db_exec(s, err, "DELETE FROM revision_objects WHERE revision <= ?", "i", oldest)));
 }
 
+void store_tell(struct store *s, uint64_t revision, const struct store_change *changes, size_t n)
+{
+	list_for_each_safe (w, &s->watches, struct store_watch, node)
+		w->on_change(w, revision, changes, n);
+}
+
 static void tell(struct store *s, const struct store_item *items, size_t n, size_t changed, uint64_t revision)
 {
 	struct store_change *c = mem_zalloc(changed * sizeof(*c));
@@ -129,8 +135,7 @@ static void tell(struct store *s, const struct store_item *items, size_t n, size
 		if (items[i].result != STORE_UNCHANGED)
 			c[k++] = (struct store_change){items[i].kind, items[i].ns, items[i].name, items[i].body};
 	MUST(k == changed);
-	list_for_each_safe (w, &s->watches, struct store_watch, node)
-		w->on_change(w, revision, c, k);
+	store_tell(s, revision, c, k);
 	mem_free(c);
 }
 

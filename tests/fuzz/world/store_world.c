@@ -22,7 +22,7 @@ static size_t wipes_len;
 
 static void drop_files(void)
 {
-	static const char *const ends[] = {"", "-wal", "-shm", "-journal"};
+	static const char *const ends[] = {"", "-wal", "-shm", "-journal", ".lock"};
 	for (size_t i = 0; i < ARRAY_LEN(ends); i++) {
 		char file[128];
 		snprintf(file, sizeof(file), "%s%s", path, ends[i]);

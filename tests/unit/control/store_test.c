@@ -9,6 +9,8 @@
 
 #include <check.h>
 #include <fcntl.h>
+#include <pthread.h>
+#include <semaphore.h>
 #include <signal.h>
 #include <sqlite3.h>
 #include <stdio.h>
@@ -161,6 +163,66 @@ START_TEST(a_second_process_is_refused)
 	ck_assert_ptr_null(second);
 	ck_assert_int_eq(err.code, ERR_STORE);
 	ck_assert_ptr_nonnull(strstr(err.text, "another weftd"));
+}
+END_TEST
+
+/* --- two connections --- */
+
+static sem_t is_within, may_go;
+
+static bool stay_within(struct store *s, const struct store_item *item, const json_t *before, json_t *body,
+			struct err *e)
+{
+	sem_post(&is_within);
+	while (sem_wait(&may_go) != 0)
+		;
+	return true;
+}
+
+/* Writes "slow" by the connection beside, and stays within its transaction until it may go. */
+static void *write_slowly(void *beside)
+{
+	struct object o = service("slow", 80, "");
+	struct store_item it = item_of(&o);
+
+	it.admit = stay_within;
+	bool ok = store_apply(beside, &it, 1, "test", "slow", false, NULL, NULL);
+	json_decref(o.body);
+	return ok ? beside : NULL;
+}
+
+static void *go_soon(void *unused)
+{
+	usleep(50000); /* the other one waits by now; if not, nothing is proved and nothing fails */
+	sem_post(&may_go);
+	return NULL;
+}
+
+START_TEST(who_reads_beside_a_transaction_sees_what_was_committed_and_who_writes_waits_for_its_end)
+{
+	struct store *beside = store_open_beside(store, &err);
+	pthread_t writer, later;
+	uint64_t revision;
+	void *done;
+
+	ck_assert_msg(beside != NULL, "%s", err.text);
+	ck_assert(sem_init(&is_within, 0, 0) == 0 && sem_init(&may_go, 0, 0) == 0);
+	ck_assert(apply_one("a", 80, "", false, NULL, NULL));
+	ck_assert(!store_busy(store));
+	ck_assert_int_eq(pthread_create(&writer, NULL, write_slowly, beside), 0);
+	ck_assert_int_eq(sem_wait(&is_within), 0);
+	ck_assert(store_busy(store));
+	ck_assert(store_revision(store, &revision, &err));
+	ck_assert_uint_eq(revision, 1);
+	ck_assert_int_eq(pthread_create(&later, NULL, go_soon, NULL), 0);
+	ck_assert(apply_one("b", 80, "", false, &revision, NULL));
+	ck_assert_uint_eq(revision, 3); /* after the slow one */
+	ck_assert(pthread_join(writer, &done) == 0 && done == beside);
+	ck_assert_int_eq(pthread_join(later, NULL), 0);
+	ck_assert(!store_busy(store));
+	ck_assert(store_revision(beside, &revision, &err));
+	ck_assert_uint_eq(revision, 3);
+	store_free(&beside);
 }
 END_TEST
 
@@ -629,6 +691,7 @@ Suite *store_suite(void)
 	tcase_add_test(tc, keeps_mesh_and_ca_in_a_private_file);
 	tcase_add_test(tc, does_not_overwrite_a_store);
 	tcase_add_test(tc, a_second_process_is_refused);
+	tcase_add_test(tc, who_reads_beside_a_transaction_sees_what_was_committed_and_who_writes_waits_for_its_end);
 	tcase_add_test(tc, refuses_what_is_no_store);
 	tcase_add_test(tc, refuses_a_corrupt_store);
 	tcase_add_test(tc, refuses_a_later_schema);

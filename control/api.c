@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* api.c: the API's transport: the HTTP server on 4811, who asks, JSON in and out. What the calls do is in api_call.c. */
+/* api.c: the API's transport: the HTTP server on 4811, who asks, what is asked and what waits. What the calls do is in
+ * api_call.c, where they do it in clerk.c. */
 #include "control/api.h"
 
 #include "certs/tlsctx.h"
 #include "control/api_call.h"
+#include "control/clerk.h"
 #include "lib/event.h"
 #include "lib/http/server.h"
 #include "lib/mem.h"
@@ -11,20 +13,22 @@
 #include <openssl/evp.h>
 #include <stdio.h>
 #include <string.h>
-#include <time.h>
 
 #define API_MAGIC       0x57415049u
 #define CONNECTIONS_MAX 1000
 #define BEARER_MAX      256
 #define WAITING_MAX     256 /* exchanges that are kept at once */
-#define LOOK_MS         10  /* between two looks at what they wait for ... */
+#define LOOK_MS         10  /* between two looks at proxies that they wait for ... */
 #define LOOK_SHARE      20  /* ... and at least so many times as long as a look takes */
 
-/* An exchange that has no answer yet. Owned by api.waiting; ends with its answer or with its client. */
-struct waiting {
-	struct list node;
-	struct http_exchange *x;
-	uint64_t until_ms;
+/* What was asked and has no answer yet: with the clerk, or put off and in api.waiting. Ends with its answer; without one when its
+ * client has gone, but not while it is run. */
+struct asked {
+	struct list node;        /* api.waiting */
+	struct http_exchange *x; /* NULL: its client has gone */
+	struct call *call;
+	uint64_t until_ms; /* 0: it was not put off yet */
+	bool changed;      /* something was committed since it was run */
 	char who[SPIFFE_ID_MAX];
 };
 
@@ -35,8 +39,9 @@ struct api {
 	char admin[SPIFFE_ID_MAX];
 	/* The second one has the certificate before the last renewal: its connections may end by themselves. */
 	struct http_server *server, *former;
+	struct clerk *clerk;
 	struct list waiting;
-	size_t waiting_len;
+	size_t waiting_len; /* that were put off: in `waiting`, and again with the clerk */
 	struct timer look;
 	struct task look_now;
 	struct store_watch watch;
@@ -83,15 +88,14 @@ static bool who_asks(struct api *a, const struct http_exchange *x, char *ret, si
 	return true;
 }
 
-static void reply(struct http_exchange *x, unsigned status, json_t *answer)
+/* Takes over the text. */
+static void reply(struct http_exchange *x, unsigned status, char *text, size_t len)
 {
-	char *text = json_dumps(answer, JSON_COMPACT);
-
-	MUST(text);
 	struct buf body;
+
 	buf_init(&body, SIZE_MAX);
-	buf_add(&body, text, strlen(text));
-	mem_wipe_free(text, strlen(text));
+	buf_add(&body, text, len);
+	mem_wipe_free(text, len);
 	exchange_reply_buf(x, (uint16_t)status, "application/json", &body);
 }
 
@@ -101,91 +105,138 @@ static void note(const struct message *m, unsigned status, const char *who)
 	      (int)MIN(m->path.len, 200), m->path.p, status, who);
 }
 
+static void refuse(struct http_exchange *x, const struct err *err)
+{
+	size_t len;
+	char *text;
+	unsigned status = api_error(err, &text, &len);
+
+	note(exchange_request(x), status, "-");
+	reply(x, status, text, len);
+}
+
 /* Before a body is read: a stranger's 32 MiB are not for our memory. */
 static bool admit(void *ctx, struct http_exchange *x)
 {
 	struct api *a = ctx;
 	char who[SPIFFE_ID_MAX];
 	struct err err;
-	json_t *answer = NULL;
 
 	MUST_BE(a, API_MAGIC);
 	if (who_asks(a, x, who, sizeof(who), &err))
 		return true;
-	unsigned status = api_error(&err, &answer);
-	note(exchange_request(x), status, "-");
-	reply(x, status, answer);
-	json_decref(answer);
+	refuse(x, &err);
 	return false;
 }
 
-/* --- exchanges that wait --- */
+/* --- what is asked --- */
 
-static void waiting_free(struct api *a, struct waiting *w)
+static void asked_free(struct api *a, struct asked *q)
 {
-	list_remove(&w->node);
-	a->waiting_len--;
-	mem_free(w);
+	list_remove(&q->node);
+	if (q->until_ms)
+		a->waiting_len--;
+	call_free(&q->call);
+	mem_free(q);
 }
 
 static void on_gone(void *ctx, struct http_exchange *x)
 {
-	struct waiting *w = exchange_user(x);
+	struct api *a = ctx;
+	struct asked *q = exchange_user(x);
 
-	if (w)
-		waiting_free(ctx, w);
+	if (!q)
+		return;
+	q->x = NULL;
+	if (!list_empty(&q->node) || clerk_drop(a->clerk, q->call))
+		asked_free(a, q);
 }
 
-static void keep(struct api *a, struct http_exchange *x, const char *who, unsigned seconds)
+static void put_off(struct api *a, struct asked *q)
 {
-	struct waiting *w = NEW(struct waiting);
-
-	w->x = x;
-	w->until_ms = loop_now_ms(a->loop) + seconds * 1000ull;
-	snprintf(w->who, sizeof(w->who), "%s", who);
-	exchange_set_user(x, w);
-	list_push(&a->waiting, &w->node);
-	a->waiting_len++;
+	if (!q->until_ms) {
+		q->until_ms = loop_now_ms(a->loop) + call_seconds(q->call) * 1000ull;
+		a->waiting_len++;
+	}
+	if (list_empty(&q->node))
+		list_push(&a->waiting, &q->node);
 	if (!timer_running(&a->look))
 		timer_start(&a->look, LOOK_MS);
 }
 
-static void look_at(struct api *a, struct waiting *w)
+static bool may_wait(const struct api *a, const struct asked *q)
 {
-	const struct message *m = exchange_request(w->x);
-	struct api_request rq = {m->method, m->path, exchange_body(w->x), w->who, loop_now_ms(a->loop) < w->until_ms};
-	json_t *answer = NULL;
-	unsigned seconds, status = api_call(&a->cfg, &rq, &answer, &seconds);
-
-	if (status == API_LATER)
-		return;
-	struct http_exchange *x = w->x;
-	note(m, status, w->who);
-	exchange_set_user(x, NULL);
-	waiting_free(a, w);
-	reply(x, status, answer);
-	json_decref(answer);
+	return q->until_ms ? loop_now_ms(a->loop) < q->until_ms : a->waiting_len < WAITING_MAX;
 }
 
-static uint64_t clock_us(void)
+static void finish(struct api *a, struct asked *q)
 {
-	struct timespec t;
+	struct http_exchange *x = q->x;
+	size_t len;
+	char *text;
+	unsigned status = call_finish(q->call, &a->cfg, may_wait(a, q), &text, &len);
 
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (uint64_t)t.tv_sec * 1000000 + (uint64_t)t.tv_nsec / 1000;
+	if (status == API_LATER) {
+		put_off(a, q);
+		return;
+	}
+	note(exchange_request(x), status, q->who);
+	exchange_set_user(x, NULL);
+	asked_free(a, q);
+	reply(x, status, text, len);
+}
+
+static void on_run(void *ctx, struct call *c)
+{
+	struct api *a = ctx;
+	struct asked *q = call_owner(c);
+
+	MUST_BE(a, API_MAGIC);
+	if (q->x)
+		finish(a, q);
+	else
+		asked_free(a, q);
+}
+
+static void on_told(void *ctx)
+{
+	struct api *a = ctx;
+
+	if (a->cfg.told)
+		a->cfg.told(a->cfg.ctx);
+	else
+		clerk_settle(a->clerk);
+}
+
+static void ask_clerk(struct api *a, struct asked *q)
+{
+	list_remove(&q->node);
+	list_init(&q->node);
+	q->changed = false;
+	clerk_take(a->clerk, q->call);
+}
+
+/* --- what waits --- */
+
+static void look_at(struct api *a, struct asked *q)
+{
+	if (!call_wants_store(q->call))
+		finish(a, q);
+	else if (q->changed || loop_now_ms(a->loop) >= q->until_ms)
+		ask_clerk(a, q);
 }
 
 /* Each look costs; the time between two grows with it, so that who waits slows down nobody else. */
 static void look(struct api *a)
 {
-	uint64_t began = clock_us();
+	uint64_t began = loop_clock_us();
 
-	list_for_each_safe (w, &a->waiting, struct waiting, node)
-		look_at(a, w);
+	list_for_each_safe (q, &a->waiting, struct asked, node)
+		look_at(a, q);
 	if (list_empty(&a->waiting))
 		timer_stop(&a->look);
 	else
-		timer_start(&a->look, MAX(LOOK_MS, (clock_us() - began) * LOOK_SHARE / 1000));
+		timer_start(&a->look, MAX(LOOK_MS, (loop_clock_us() - began) * LOOK_SHARE / 1000));
 }
 
 static void on_look(struct timer *t)
@@ -202,6 +253,8 @@ static void on_change(struct store_watch *w, uint64_t revision, const struct sto
 {
 	struct api *a = CONTAINER_OF(w, struct api, watch);
 
+	list_for_each (q, &a->waiting, struct asked, node)
+		q->changed = true;
 	if (!list_empty(&a->waiting))
 		loop_at_turn_end(a->loop, &a->look_now);
 }
@@ -210,24 +263,23 @@ static void on_request(void *ctx, struct http_exchange *x)
 {
 	struct api *a = ctx;
 	const struct message *m = exchange_request(x);
-	char who[SPIFFE_ID_MAX] = "-";
+	char who[SPIFFE_ID_MAX];
 	struct err err;
-	json_t *answer = NULL;
-	unsigned status, seconds = 0;
 
 	MUST_BE(a, API_MAGIC);
-	if (who_asks(a, x, who, sizeof(who), &err)) { /* again: a bearer token may have expired since */
-		struct api_request rq = {m->method, m->path, exchange_body(x), who, a->waiting_len < WAITING_MAX};
-		status = api_call(&a->cfg, &rq, &answer, &seconds);
-		if (status == API_LATER) {
-			keep(a, x, who, seconds);
-			return;
-		}
-	} else
-		status = api_error(&err, &answer);
-	note(m, status, who);
-	reply(x, status, answer);
-	json_decref(answer);
+	if (!who_asks(a, x, who, sizeof(who), &err)) { /* again: a bearer token may have expired since */
+		refuse(x, &err);
+		return;
+	}
+	struct asked *q = NEW(struct asked);
+	struct api_request rq = {.method = m->method, .path = m->path, .who = who};
+	rq.body = exchange_take_body(x, &rq.body_len);
+	q->x = x;
+	memcpy(q->who, who, sizeof(who));
+	q->call = call_new(&rq, q);
+	list_init(&q->node);
+	exchange_set_user(x, q);
+	clerk_take(a->clerk, q->call);
 }
 
 static struct http_server *server_new(struct api *a)
@@ -256,6 +308,8 @@ struct api *api_new(struct loop *loop, const struct api_cfg *cfg, struct err *er
 	a->cfg = *cfg;
 	SSL_CTX_up_ref(cfg->tls);
 	memcpy(a->admin, admin.id, sizeof(a->admin));
+	struct clerk_events ev = {.on_run = on_run, .on_told = on_told, .ctx = a};
+	a->clerk = clerk_new(loop, &a->cfg, &ev, err);
 	a->server = server_new(a);
 	list_init(&a->waiting);
 	timer_init(&a->look, loop, on_look);
@@ -263,6 +317,8 @@ struct api *api_new(struct loop *loop, const struct api_cfg *cfg, struct err *er
 	list_init(&a->watch.node);
 	a->watch.on_change = on_change;
 	store_watch(cfg->store, &a->watch);
+	if (!a->clerk)
+		api_free(&a);
 	return a;
 }
 
@@ -282,6 +338,16 @@ void api_set_tls(struct api *a, SSL_CTX *tls)
 	a->server = server_new(a);
 }
 
+bool api_telling(const struct api *a)
+{
+	return clerk_telling(a->clerk);
+}
+
+void api_settle(struct api *a)
+{
+	clerk_settle(a->clerk);
+}
+
 void api_free(struct api **ap)
 {
 	struct api *a = *ap;
@@ -292,6 +358,7 @@ void api_free(struct api **ap)
 	http_server_free(&a->server);
 	if (a->former)
 		http_server_free(&a->former);
+	clerk_free(&a->clerk);
 	timer_stop(&a->look);
 	task_cancel(&a->look_now);
 	store_unwatch(&a->watch);

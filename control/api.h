@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* api.h: weftd's API for people and machines: HTTP/2 (or 1.1) + JSON + TLS on port 4811, described by the rows of api.tbl.h.
- * Who asks shows a client certificate of the mesh's CA with the administrator's identity, or a bearer token. Bodies are
+ * Calls run on a thread of their own (clerk.h). Who asks shows a client certificate of the mesh's CA with the administrator's identity, or a bearer token. Bodies are
  * capped; what waits is capped in number and time (watch, wait); nothing else is kept for a client. */
 #ifndef WEFT_CONTROL_API_H
 #define WEFT_CONTROL_API_H
@@ -24,6 +24,9 @@ struct api_cfg {
 	json_t *(*progress)(void *ctx, const json_t *services);
 	/* {"endpoints": [...], "resources": [...]} of these services. */
 	json_t *(*reach)(void *ctx, const json_t *services);
+	/* Everything that a call changed in the store has been told to those who watch it: api_settle() when it is compiled, so that who
+	 * applied is answered no sooner. NULL: at once. */
+	void (*told)(void *ctx);
 	/* SHA-256 of the root certificate's DER, for join tokens. */
 	uint8_t root_hash[32];
 	void *ctx;
@@ -32,6 +35,9 @@ struct api;
 struct api *api_new(struct loop *loop, const struct api_cfg *cfg, struct err *err);
 void api_accept(struct api *a, int fd);        /* owns fd: the listener's callback */
 void api_set_tls(struct api *a, SSL_CTX *tls); /* after weftd renewed its own certificate; takes a reference */
-void api_free(struct api **a);
+/* A call has committed, and not all of what it changed has been told yet: half of it is not to be pushed. */
+bool api_telling(const struct api *a);
+void api_settle(struct api *a); /* see cfg.told; nothing to do when nobody waits */
+void api_free(struct api **a);  /* waits for the call that is run */
 
 #endif

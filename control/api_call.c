@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* api_call.c: finds the row of api.tbl.h, reads the query and the body, and has its function answer. */
+/* api_call.c: finds the row of api.tbl.h, reads the query and the body, has its functions answer, and makes text of it. */
 #include "control/api_call.h"
 
 #include "control/api_impl.h"
 #include "lib/json.h"
+#include "lib/mem.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 static const struct {
@@ -29,12 +31,27 @@ static const struct {
     [ERR_CONFLICT] = {"conflict", 409},
 };
 
-unsigned api_error(const struct err *err, json_t **ret)
+static json_t *error_json(const struct err *err)
 {
 	json_t *text = json_string(err->text);
 
-	*ret = json_pack("{s:{s:s, s:o}}", "error", "code", codes[err->code].name, "text",
+	return json_pack("{s:{s:s, s:o}}", "error", "code", codes[err->code].name, "text",
 			 text ? text : json_string("(not UTF-8)"));
+}
+
+static char *text_of(json_t *answer, size_t *ret_len)
+{
+	char *text = json_dumps(answer, JSON_COMPACT);
+
+	MUST(text);
+	json_decref(answer);
+	*ret_len = strlen(text);
+	return text;
+}
+
+unsigned api_error(const struct err *err, char **ret, size_t *ret_len)
+{
+	*ret = text_of(error_json(err), ret_len);
 	return codes[err->code].status;
 }
 
@@ -156,7 +173,7 @@ static bool take_body(struct call *c, const struct row *row)
 {
 	if (strcmp(row->method, "POST") != 0)
 		return true;
-	c->body = json_read(c->rq->body, c->err);
+	c->body = json_read(str_make(c->request, c->request_len), c->err);
 	if (!c->body)
 		return err_prefix(c->err, "body");
 	return json_is_object(c->body) || err_set(c->err, ERR_INVALID, "body: it is not a JSON object");
@@ -168,7 +185,7 @@ static const struct row *find_row(struct call *c, struct str path, unsigned *ret
 	for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
 		if (!path_matches(rows[i].path, path, c))
 			continue;
-		if (str_is(c->rq->method, rows[i].method))
+		if (strcmp(c->method, rows[i].method) == 0)
 			return &rows[i];
 		*ret_status = 405;
 	}
@@ -177,38 +194,133 @@ static const struct row *find_row(struct call *c, struct str path, unsigned *ret
 
 void api_later(struct call *c)
 {
-	c->later = c->rq->may_wait && c->seconds > 0;
+	c->later = true;
 }
 
-unsigned api_call(const struct api_cfg *cfg, const struct api_request *rq, json_t **ret, unsigned *ret_seconds)
-{
-	struct err err = {.code = ERR_NONE};
-	struct call c = {.cfg = cfg, .rq = rq, .object = -1, .err = &err};
-	struct str path = rq->path, query = {NULL, 0};
-	unsigned status_code;
+/* --- its steps --- */
 
-	str_cut(rq->path, '?', &path, &query);
-	const struct row *row = find_row(&c, path, &status_code);
-	if (!row) {
-		err_set(&err, ERR_NOT_FOUND, STR_FMT " " STR_FMT ": there is no such call", STR_ARG(rq->method),
-			(int)MIN(path.len, 200), path.p);
-		api_error(&err, ret);
-		return status_code;
-	}
-	bool ok = take_query(&c, row->queries, query) && take_body(&c, row) && row->run(&c);
-	json_decref(c.body);
-	if (ok && !c.later) {
-		*ret = c.answer;
-		return 200;
-	}
-	json_decref(c.answer);
+struct call *call_new(const struct api_request *rq, void *owner)
+{
+	struct call *c = NEW(struct call);
+
+	c->method = mem_strndup(rq->method.p, rq->method.len);
+	c->path = mem_strndup(rq->path.p, rq->path.len);
+	c->who = mem_strdup(rq->who);
+	c->request = rq->body;
+	c->request_len = rq->body_len;
+	c->owner = owner;
+	return c;
+}
+
+void *call_owner(const struct call *c)
+{
+	return c->owner;
+}
+
+static void forget_answer(struct call *c)
+{
+	json_decref(c->body);
+	json_decref(c->answer);
+	json_decref(c->services);
+	c->body = c->answer = c->services = NULL;
+	if (c->text)
+		mem_wipe_free(c->text, c->text_len);
+	c->text = NULL;
+}
+
+void call_free(struct call **cp)
+{
+	struct call *c = *cp;
+
+	*cp = NULL;
+	if (!c)
+		return;
+	forget_answer(c);
+	mem_free(c->method);
+	mem_free(c->path);
+	mem_free(c->who);
+	mem_free(c->request);
+	mem_free(c);
+}
+
+/* No such call: 404, or 405 when it is there with another method. */
+static bool call_begin(struct call *c, const struct row **ret_row)
+{
+	struct str path, query = {NULL, 0};
+
+	str_cut(str_of(c->path), '?', &path, &query);
+	*ret_row = find_row(c, path, &c->status);
+	if (!*ret_row)
+		return err_set(c->err, ERR_NOT_FOUND, "%s " STR_FMT ": there is no such call", c->method,
+			       (int)MIN(path.len, 200), path.p);
+	c->status = 0;
+	return take_query(c, (*ret_row)->queries, query) && take_body(c, *ret_row);
+}
+
+/* c->answer, or the error, becomes the answer that goes out. */
+static void call_answer(struct call *c, bool ok)
+{
+	unsigned status = c->status ? c->status : codes[c->err->code].status;
+
 	if (ok) {
-		*ret = NULL;
-		*ret_seconds = (unsigned)c.seconds;
-		return API_LATER;
+		c->status = 200;
+	} else {
+		json_decref(c->answer);
+		c->answer = error_json(c->err);
+		if (c->object >= 0)
+			json_object_set_new(json_object_get(c->answer, "error"), "object", json_integer(c->object));
+		c->status = status;
 	}
-	status_code = api_error(&err, ret);
-	if (c.object >= 0)
-		json_object_set_new(json_object_get(*ret, "error"), "object", json_integer(c.object));
-	return status_code;
+	c->text = text_of(c->answer, &c->text_len);
+	c->answer = NULL;
+}
+
+void call_run(struct call *c, const struct api_cfg *cfg, struct store *store)
+{
+	const struct row *row;
+
+	forget_answer(c);
+	c->cfg = cfg;
+	c->store = store;
+	c->err = &c->error;
+	c->error.code = ERR_NONE;
+	c->object = -1;
+	c->finish = NULL;
+	c->later = false;
+	c->status = 0;
+	bool ok = call_begin(c, &row) && row->run(c);
+	json_decref(c->body);
+	c->body = NULL;
+	if (!ok || (!c->later && !c->finish))
+		call_answer(c, ok);
+}
+
+unsigned call_finish(struct call *c, const struct api_cfg *cfg, bool may_wait, char **ret, size_t *ret_len)
+{
+	bool ok = true;
+
+	if (!c->text) {
+		c->cfg = cfg;
+		if (c->finish) {
+			c->later = false;
+			ok = c->finish(c);
+		}
+		if (ok && c->later && may_wait && c->seconds > 0)
+			return API_LATER;
+		call_answer(c, ok);
+	}
+	*ret = c->text;
+	*ret_len = c->text_len;
+	c->text = NULL;
+	return c->status;
+}
+
+bool call_wants_store(const struct call *c)
+{
+	return !c->finish;
+}
+
+unsigned call_seconds(const struct call *c)
+{
+	return (unsigned)c->seconds;
 }

@@ -23,26 +23,32 @@ static bool take_row(void *ctx, const struct store_row *row)
 	return false;
 }
 
+static bool finish_describe(struct call *c)
+{
+	json_t *known = c->cfg->reach ? c->cfg->reach(c->cfg->ctx, c->services)
+				      : json_pack("{s:[], s:[]}", "endpoints", "resources");
+
+	json_object_update(c->answer, known);
+	json_decref(known);
+	return true;
+}
+
 bool api_describe(struct call *c)
 {
 	const struct kind *kind = kind_find(c->args[0], c->err);
 	struct finding f = {.name = c->args[2]};
 
-	if (!kind || !store_each(c->cfg->store, kind->name, c->args[1], take_row, &f, c->err))
+	if (!kind || !store_each(c->store, kind->name, c->args[1], take_row, &f, c->err))
 		return false;
 	if (!f.answer)
 		return err_set(c->err, ERR_NOT_FOUND, "%s %s/%s: there is no such object", kind->name, c->args[1],
 			       c->args[2]);
 	json_t *object = json_object_get(f.answer, "object");
 	if (kind->status)
-		json_object_set_new(object, "status", kind->status(c->cfg->store, object));
-	json_t *services = json_object();
-	reach_add(services, kind->name, c->args[1], c->args[2], object);
-	json_t *known =
-	    c->cfg->reach ? c->cfg->reach(c->cfg->ctx, services) : json_pack("{s:[], s:[]}", "endpoints", "resources");
-	json_object_update(f.answer, known);
-	json_decref(known);
-	json_decref(services);
+		json_object_set_new(object, "status", kind->status(c->store, object));
+	c->services = json_object();
+	reach_add(c->services, kind->name, c->args[1], c->args[2], object);
 	c->answer = f.answer;
+	c->finish = finish_describe;
 	return true;
 }

@@ -53,8 +53,8 @@ bool api_revisions(struct call *c)
 			       LIMIT_MAX);
 	items = json_array();
 	c->answer = json_pack("{s:o}", "items", items);
-	return store_revision_each(c->cfg->store, &f, (uint64_t)c->before,
-				   (uint64_t)(c->limit ? c->limit : LIMIT_DEFAULT), append_revision, items, c->err);
+	return store_revision_each(c->store, &f, (uint64_t)c->before, (uint64_t)(c->limit ? c->limit : LIMIT_DEFAULT),
+				   append_revision, items, c->err);
 }
 
 /* --- one revision --- */
@@ -101,11 +101,11 @@ bool api_revision(struct call *c)
 	uint64_t id;
 
 	if (!revision_of(str_of(c->args[0]), &id, c->err) ||
-	    !store_revision_get(c->cfg->store, id, take_revision, &c->answer, c->err))
+	    !store_revision_get(c->store, id, take_revision, &c->answer, c->err))
 		return false;
 	s.objects = json_array();
 	json_object_set_new(c->answer, "objects", s.objects);
-	if (!store_past_of(c->cfg->store, id, append_past, &s, c->err))
+	if (!store_past_of(c->store, id, append_past, &s, c->err))
 		return false;
 	json_object_set_new(c->answer, "bodiesLeftOut", json_boolean(s.cut));
 	return true;
@@ -203,7 +203,7 @@ bool api_rollback(struct call *c)
 	g.objects = mem_zalloc(API_OBJECTS_MAX * sizeof(*g.objects));
 	g.items = mem_zalloc(API_OBJECTS_MAX * sizeof(*g.items));
 	g.names = mem_zalloc(API_OBJECTS_MAX * sizeof(*g.names));
-	bool ok = store_past_since(c->cfg->store, (uint64_t)w.revision, &w.filter, take_past, &g, c->err) && !g.failed;
+	bool ok = store_past_since(c->store, (uint64_t)w.revision, &w.filter, take_past, &g, c->err) && !g.failed;
 	deletions_first(g.items, g.len);
 	snprintf(what, sizeof(what), "rollback to revision %lld", (long long)w.revision);
 	ok = ok && api_batch(c, g.items, g.len, what, w.dry_run, w.bodies);

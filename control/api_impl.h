@@ -19,17 +19,29 @@ enum api_query {
 };
 
 struct call {
+	char *method, *path, *who, *request; /* its own; request: the body's bytes, NULL: none */
+	size_t request_len;
+	void *owner;
+	/* while it runs */
 	const struct api_cfg *cfg;
-	const struct api_request *rq;
+	struct store *store;
 	char args[API_ARGS_MAX][STORE_NAME_MAX];
 	/* the query; texts empty and numbers 0 where it does not say */
 	char ns[STORE_NS_MAX], kind[64], name[STORE_NAME_MAX];
 	int64_t revision, seconds, before, limit;
 	json_t *body; /* POST: an object; else NULL */
 	json_t *answer;
+	json_t *services; /* api_wait(), api_describe(): what the second step asks the loop's thread for; NULL: all */
+	/* What there is to do on the loop's thread, NULL: nothing. As the first step: false and err, or an answer, or later. */
+	bool (*finish)(struct call *c);
 	bool later;        /* nothing to say yet: ask again, at most `seconds` */
 	json_int_t object; /* the one that an error is about, -1: none */
 	struct err *err;
+	/* what came of it */
+	struct err error;
+	unsigned status; /* 0: not answered yet */
+	char *text;      /* of the answer, once it is whole */
+	size_t text_len;
 };
 
 /* There is nothing to say yet: the answer is put off while the call may wait. */

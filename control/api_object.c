@@ -66,8 +66,8 @@ bool api_batch(struct call *c, struct store_item *items, size_t n, const char *w
 	for (size_t i = 0; i < n; i++)
 		items[i].want_before = bodies;
 	snprintf(line, sizeof(line), "%.200s", what);
-	bool ok = store_apply(c->cfg->store, items, n, c->rq->who, line, dry_run, &revision, c->err) ||
-		  batch_failed(c, items, n);
+	bool ok =
+	    store_apply(c->store, items, n, c->who, line, dry_run, &revision, c->err) || batch_failed(c, items, n);
 	json_t *results = json_array();
 	for (size_t i = 0; i < n; i++) {
 		if (ok)
@@ -185,10 +185,10 @@ bool api_list(struct call *c)
 		return false;
 	json_t *items = json_array();
 	uint64_t revision = 0;
-	struct listing l = {c->cfg->store, kind, items};
+	struct listing l = {c->store, kind, items};
 	c->answer = json_pack("{s:s, s:s, s:o}", "apiVersion", "v1", "kind", "List", "items", items);
-	if (!store_revision(c->cfg->store, &revision, c->err) ||
-	    !store_each(c->cfg->store, kind->name, c->ns[0] ? c->ns : NULL, append_object, &l, c->err))
+	if (!store_revision(c->store, &revision, c->err) ||
+	    !store_each(c->store, kind->name, c->ns[0] ? c->ns : NULL, append_object, &l, c->err))
 		return false;
 	/* where a watch goes on from */
 	json_object_set_new(c->answer, "metadata",
@@ -200,8 +200,8 @@ bool api_get(struct call *c)
 {
 	const struct kind *kind = kind_find(c->args[0], c->err);
 
-	if (!kind || !store_get(c->cfg->store, kind->name, c->args[1], c->args[2], &c->answer, NULL, c->err))
+	if (!kind || !store_get(c->store, kind->name, c->args[1], c->args[2], &c->answer, NULL, c->err))
 		return false;
-	add_status(c->cfg->store, kind, c->answer);
+	add_status(c->store, kind, c->answer);
 	return true;
 }

@@ -58,16 +58,25 @@ static bool count_object(void *ctx, const struct store_row *row)
 	return true;
 }
 
+static bool finish_status(struct call *c)
+{
+	json_t *more = c->cfg->status ? c->cfg->status(c->cfg->ctx) : NULL;
+
+	json_object_update_missing(c->answer, more);
+	json_decref(more);
+	return true;
+}
+
 bool api_status(struct call *c)
 {
 	struct store_mesh mesh;
 	uint64_t revision = 0;
 	json_t *objects = json_object(), *conditions = json_array();
-	bool ok = store_mesh_get(c->cfg->store, &mesh, c->err) && store_revision(c->cfg->store, &revision, c->err);
+	bool ok = store_mesh_get(c->store, &mesh, c->err) && store_revision(c->store, &revision, c->err);
 
 	for (size_t i = 0; ok && kind_at(i); i++) {
-		struct tally t = {c->cfg->store, kind_at(i), 0, conditions};
-		ok = store_each(c->cfg->store, kind_at(i)->name, NULL, count_object, &t, c->err);
+		struct tally t = {c->store, kind_at(i), 0, conditions};
+		ok = store_each(c->store, kind_at(i)->name, NULL, count_object, &t, c->err);
 		json_object_set_new(objects, kind_at(i)->plural, json_integer(t.n));
 	}
 	if (!ok) {
@@ -77,8 +86,6 @@ bool api_status(struct call *c)
 	}
 	c->answer = json_pack("{s:s, s:I, s:s, s:o, s:o}", "version", WEFT_VERSION, "revision", (json_int_t)revision,
 			      "trustDomain", mesh.trust_domain, "objects", objects, "conditions", conditions);
-	json_t *more = c->cfg->status ? c->cfg->status(c->cfg->ctx) : NULL;
-	json_object_update_missing(c->answer, more);
-	json_decref(more);
+	c->finish = finish_status;
 	return true;
 }

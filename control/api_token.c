@@ -97,8 +97,7 @@ static bool make_token(struct call *c, const struct token_wish *w, struct token 
 {
 	struct store_mesh mesh;
 
-	if (!store_mesh_get(c->cfg->store, &mesh, c->err) ||
-	    !take_label("namespace", w->ns, t->ns, sizeof(t->ns), c->err) ||
+	if (!store_mesh_get(c->store, &mesh, c->err) || !take_label("namespace", w->ns, t->ns, sizeof(t->ns), c->err) ||
 	    !take_label("serviceAccount", w->sa, t->sa, sizeof(t->sa), c->err) || !random_id(t->id, c->err) ||
 	    !token_secret_new(t->secret, c->err))
 		return false;
@@ -115,7 +114,7 @@ static bool make_token(struct call *c, const struct token_wish *w, struct token 
 	memcpy(row->sa, t->sa, sizeof(row->sa));
 	row->labels = w->labels;
 	row->not_after = t->not_after;
-	snprintf(row->created_by, sizeof(row->created_by), "%.255s", c->rq->who);
+	snprintf(row->created_by, sizeof(row->created_by), "%.255s", c->who);
 	token_secret_hash(t->secret, row->secret_hash);
 	return true;
 }
@@ -128,7 +127,7 @@ bool api_token_create(struct call *c)
 	char text[TOKEN_TEXT_MAX];
 
 	bool ok = read_wish(c, &w) && make_token(c, &w, &t, &row) && token_format(&t, text, c->err) &&
-		  store_token_add(c->cfg->store, &row, c->err);
+		  store_token_add(c->store, &row, c->err);
 	if (ok)
 		c->answer =
 		    json_pack("{s:s, s:s, s:I}", "id", t.id, "token", text, "notAfter", (json_int_t)t.not_after);
@@ -150,7 +149,7 @@ bool api_tokens(struct call *c)
 {
 	json_t *items = json_array();
 
-	if (!store_token_each(c->cfg->store, append_token, items, c->err)) {
+	if (!store_token_each(c->store, append_token, items, c->err)) {
 		json_decref(items);
 		return false;
 	}
@@ -161,7 +160,7 @@ bool api_tokens(struct call *c)
 bool api_token_remove(struct call *c)
 {
 	c->answer = json_object();
-	return store_token_delete(c->cfg->store, c->args[0], c->err);
+	return store_token_delete(c->store, c->args[0], c->err);
 }
 
 bool api_bearer_create(struct call *c)
@@ -180,7 +179,7 @@ bool api_bearer_create(struct call *c)
 	snprintf(text, sizeof(text), "weftapi.%s", secret);
 	sha256(text, hash);
 	int64_t not_after = time(NULL) + ttl_s;
-	bool ok = store_bearer_add(c->cfg->store, hash, label, not_after, c->err);
+	bool ok = store_bearer_add(c->store, hash, label, not_after, c->err);
 	if (ok)
 		c->answer = json_pack("{s:s, s:I}", "token", text, "notAfter", (json_int_t)not_after);
 	mem_wipe(secret, sizeof(secret));

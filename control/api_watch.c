@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* api_watch.c: calls that wait: for objects to change, and for proxies to have applied what changed. Each looks at what is now, and
- * says "later" while there is nothing to say; api.c keeps it and asks again. */
+ * says "later" while there is nothing to say; api.c keeps it and asks again: the store for changes, the loop's thread for proxies. */
 #include "control/api_impl.h"
 #include "control/kind.h"
 #include "control/reach.h"
@@ -40,7 +40,7 @@ bool api_watch(struct call *c)
 	struct watching w = {.cut = false};
 	uint64_t now = 0;
 
-	if (!kind || !store_revision(c->cfg->store, &now, c->err))
+	if (!kind || !store_revision(c->store, &now, c->err))
 		return false;
 	if (c->seconds > API_SECONDS_MAX)
 		return err_set(c->err, ERR_INVALID, "query seconds: %lld is not in 0 to %d", (long long)c->seconds,
@@ -49,7 +49,7 @@ bool api_watch(struct call *c)
 	w.changes = json_array();
 	c->answer = json_pack("{s:I, s:o}", "revision", (json_int_t)now, "changes", w.changes);
 	if ((uint64_t)c->revision != now &&
-	    !store_past_since(c->cfg->store, (uint64_t)c->revision, &f, append_change, &w, c->err))
+	    !store_past_since(c->store, (uint64_t)c->revision, &f, append_change, &w, c->err))
 		return false;
 	if (w.cut)
 		return err_set(c->err, ERR_LIMIT, "more than %d objects changed since revision %lld: list them again",
@@ -78,7 +78,7 @@ static bool add_named(struct call *c, const json_t *in, json_t *services)
 	if (!kind_name || !name || !ns)
 		return err_set(c->err, ERR_INVALID, "an object to wait for needs kind, namespace and name");
 	const struct kind *kind = kind_find(kind_name, c->err);
-	if (!kind || !store_get(c->cfg->store, kind->name, ns, name, &body, NULL, c->err))
+	if (!kind || !store_get(c->store, kind->name, ns, name, &body, NULL, c->err))
 		return false;
 	reach_add(services, kind->name, ns, name, body);
 	json_decref(body);
@@ -103,7 +103,7 @@ static bool read_services(struct call *c, json_t **ret)
 	if (revision >= 0 || objects)
 		services = json_object();
 	if (revision > 0) {
-		ok = store_past_of(c->cfg->store, (uint64_t)revision, add_past, services, c->err);
+		ok = store_past_of(c->store, (uint64_t)revision, add_past, services, c->err);
 		if (ok && json_object_size(services) == 0)
 			ok = err_set(c->err, ERR_NOT_FOUND, "revision %lld: there is none", (long long)revision);
 	}
@@ -118,19 +118,19 @@ static bool read_services(struct call *c, json_t **ret)
 }
 
 /* Answers when everybody applied it, when those who did not have refused it, or when the time is over. */
-bool api_wait(struct call *c)
+static bool finish_wait(struct call *c)
 {
-	json_t *services = NULL;
-
-	if (!read_services(c, &services))
-		return false;
-	if (!c->cfg->progress) {
-		json_decref(services);
+	if (!c->cfg->progress)
 		return err_set(c->err, ERR_UNSUPPORTED, "this weftd serves no proxies");
-	}
-	c->answer = c->cfg->progress(c->cfg->ctx, services);
-	json_decref(services);
+	json_decref(c->answer);
+	c->answer = c->cfg->progress(c->cfg->ctx, c->services);
 	if (json_integer_value(json_object_get(c->answer, "waiting")) > 0)
 		api_later(c);
 	return true;
+}
+
+bool api_wait(struct call *c)
+{
+	c->finish = finish_wait;
+	return read_services(c, &c->services);
 }

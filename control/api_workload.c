@@ -16,7 +16,7 @@ bool api_workloads(struct call *c)
 {
 	json_t *items = json_array();
 
-	if (!store_instance_each(c->cfg->store, append_workload, items, c->err)) {
+	if (!store_instance_each(c->store, append_workload, items, c->err)) {
 		json_decref(items);
 		return false;
 	}
@@ -27,5 +27,5 @@ bool api_workloads(struct call *c)
 bool api_workload_remove(struct call *c)
 {
 	c->answer = json_object();
-	return store_instance_delete(c->cfg->store, c->args[0], c->args[1], c->err);
+	return store_instance_delete(c->store, c->args[0], c->args[1], c->err);
 }

@@ -12,9 +12,12 @@
 
 #include "control/compile_pack.h"
 #include "control/compile_route.h"
+#include "lib/loop.h"
 #include "lib/mem.h"
 
 #include <stdlib.h>
+
+#define CLOCK_EVERY 16 /* compiled between two looks at the clock */
 
 struct c_slice {
 	struct map_node node; /* compile.slices, by "namespace/name" */
@@ -54,6 +57,7 @@ struct compile {
 	void *ctx;
 	struct map spaces, services, slices, places, workloads, routes;
 	struct list dirty, dirty_routes, slice_list;
+	struct list changed; /* services: what stands in them is another, `dirty` has them too */
 	bool places_changed;
 	size_t n_services;
 };
@@ -125,6 +129,7 @@ static struct c_service *service_get(struct compile *c, const char *ns, const ch
 		sv = mem_zalloc(sizeof(*sv) + len + 1);
 		memcpy(sv->key, key, len);
 		list_init(&sv->dirty);
+		list_init(&sv->changed);
 		list_init(&sv->slices);
 		list_init(&sv->refs);
 		sv->space = space_get(c, ns);
@@ -141,6 +146,7 @@ static void service_drop(struct compile *c, struct c_service *sv)
 		return;
 	map_del(&c->services, &sv->node);
 	list_remove(&sv->dirty);
+	list_remove(&sv->changed);
 	list_remove(&sv->in_space);
 	space_drop(c, sv->space);
 	mem_free(sv);
@@ -176,7 +182,8 @@ static bool service_set(struct compile *c, const char *ns, const char *name, jso
 	json_decref(sv->body);
 	sv->body = body;
 	sv->s = s;
-	sv->changed = true;
+	list_remove(&sv->changed);
+	list_push(&c->changed, &sv->changed);
 	service_dirty(c, sv);
 	refs_due(c, sv);
 	return true;
@@ -551,35 +558,30 @@ static void flush_endpoints(struct compile *c, struct c_service *sv)
 	warn_left_out(c, sv, left_out, "endpoints");
 }
 
-/* Services first: routes and manifests go by their versions. */
-static void flush_services(struct compile *c)
+static void flush_service(struct compile *c, struct c_service *sv)
 {
-	list_for_each (sv, &c->dirty, struct c_service, dirty) {
-		if (!sv->body || !sv->changed)
-			continue;
-		sv->changed = false;
-		sv->attached = true;
-		pushed_unref(&sv->service);
-		sv->service = pack_service(&sv->s);
-		c->hooks.set(c->ctx, sv->service);
-	}
+	list_remove(&sv->changed);
+	if (!sv->body)
+		return;
+	sv->attached = true;
+	pushed_unref(&sv->service);
+	sv->service = pack_service(&sv->s);
+	c->hooks.set(c->ctx, sv->service);
 }
 
-static void flush_routes(struct compile *c)
+static void flush_route(struct compile *c, struct c_route *route)
 {
-	while (!list_empty(&c->dirty_routes)) {
-		struct c_route *route = list_first(&c->dirty_routes, struct c_route, dirty);
-		list_remove(&route->dirty);
-		/* Even when the route is the same: what it leads to may have another version. */
-		if (route_pack(route))
-			c->hooks.set(c->ctx, route->resource);
-		parents_due(c, route);
-	}
+	list_remove(&route->dirty);
+	/* Even when the route is the same: what it leads to may have another version. */
+	if (route_pack(route))
+		c->hooks.set(c->ctx, route->resource);
+	parents_due(c, route);
 }
 
 static void flush_rest(struct compile *c, struct c_service *sv)
 {
 	bool attached = sv->attached, moved = sv->moved;
+	list_remove(&sv->dirty);
 	sv->attached = sv->moved = false;
 	if (!sv->body)
 		return;
@@ -592,16 +594,29 @@ static void flush_rest(struct compile *c, struct c_service *sv)
 		flush_endpoints(c, sv);
 }
 
-void compile_flush(struct compile *c)
+/* Services first: routes go by their versions, and manifests by both. False: there is nothing left. */
+static bool flush_one(struct compile *c)
 {
+	struct c_service *changed = list_first(&c->changed, struct c_service, changed);
+	struct c_route *route = list_first(&c->dirty_routes, struct c_route, dirty);
+	struct c_service *dirty = list_first(&c->dirty, struct c_service, dirty);
+	if (changed)
+		flush_service(c, changed);
+	else if (route)
+		flush_route(c, route);
+	else if (dirty)
+		flush_rest(c, dirty);
+	return changed || route || dirty;
+}
+
+bool compile_flush(struct compile *c, uint64_t budget_us)
+{
+	uint64_t began = loop_clock_us();
 	flush_places(c);
-	flush_services(c);
-	flush_routes(c);
-	while (!list_empty(&c->dirty)) {
-		struct c_service *sv = list_first(&c->dirty, struct c_service, dirty);
-		list_remove(&sv->dirty);
-		flush_rest(c, sv);
-	}
+	for (unsigned n = 1; flush_one(c); n++)
+		if (n % CLOCK_EVERY == 0 && loop_clock_us() - began >= budget_us)
+			return false;
+	return true;
 }
 
 /* --- the whole --- */
@@ -625,6 +640,7 @@ struct compile *compile_new(const struct compile_hooks *hooks, void *ctx)
 	map_init(&c->routes);
 	list_init(&c->dirty);
 	list_init(&c->dirty_routes);
+	list_init(&c->changed);
 	list_init(&c->slice_list);
 	return c;
 }

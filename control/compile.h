@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* compile.h: from what users applied and what workloads registered to the resources that are pushed. Incremental: a change
- * touches what depends on it and nothing else; what changed within a turn is compiled once, in compile_flush(). Knows no
+ * touches what depends on it and nothing else; what changed since the last time is compiled once, in compile_flush(). Knows no
  * proxies, no store and no streams. */
 #ifndef WEFT_CONTROL_COMPILE_H
 #define WEFT_CONTROL_COMPILE_H
@@ -37,7 +37,9 @@ void compile_workload_gone(struct compile *c, const struct registry_workload *w)
 void compile_mesh(struct compile *c, const char *trust_domain, const struct cidr *cidrs, size_t n_cidrs,
 		  const struct str *roots, size_t n_roots);
 
-void compile_flush(struct compile *c);
+/* Compiles for about so many microseconds. False: there is more to do, call it in another turn; what was handed to the hooks by then
+ * is a part of the whole and not to be pushed. Changes may come in between. */
+bool compile_flush(struct compile *c, uint64_t budget_us);
 
 size_t compile_services(const struct compile *c);
 

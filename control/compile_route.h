@@ -20,14 +20,14 @@ struct space {
 struct c_service {
 	struct map_node node; /* compile.services, by "namespace/name" */
 	struct list in_space;
-	struct list dirty;  /* compile.dirty, or unlinked */
-	struct list slices; /* c_slice.in_service; also of a service that is not there (yet) */
-	struct list refs;   /* c_ref.in_service: routes that speak of it; also when it is not there (yet) */
+	struct list dirty;   /* compile.dirty, or unlinked */
+	struct list changed; /* compile.changed, or unlinked: itself */
+	struct list slices;  /* c_slice.in_service; also of a service that is not there (yet) */
+	struct list refs;    /* c_ref.in_service: routes that speak of it; also when it is not there (yet) */
 	struct space *space;
 	json_t *body;           /* NULL: only slices and routes speak of it */
 	struct service s;       /* borrows from body */
 	struct pushed *service; /* the resource of `s`, as far as it was made */
-	bool changed;           /* itself */
 	bool attached;          /* its manifest may be another: itself, its routes, or where they lead */
 	bool moved;             /* its endpoints */
 	char key[];

@@ -44,6 +44,7 @@ struct daemon {
 	struct task flush; /* compile, then push, at the end of a turn in which something changed */
 	struct timer tick, end;
 	uint64_t ticked_ms; /* when it did last */
+	unsigned put_off;   /* how often the next tick has been */
 	bool ready, stopping;
 };
 

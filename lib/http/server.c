@@ -153,6 +153,16 @@ struct str exchange_body(const struct http_exchange *x)
 	return x->body_text;
 }
 
+char *exchange_take_body(struct http_exchange *x, size_t *ret_len)
+{
+	char *body = x->body_copy;
+
+	*ret_len = x->body_text.len;
+	x->body_copy = NULL;
+	x->body_text = (struct str){NULL, 0};
+	return body;
+}
+
 struct conn *exchange_conn(const struct http_exchange *x)
 {
 	return http_session_ops(x->link->session)->conn(x->link->session);

@@ -34,6 +34,8 @@ void http_server_free(struct http_server **s);
 
 const struct message *exchange_request(const struct http_exchange *x);
 struct str exchange_body(const struct http_exchange *x);
+/* The body's bytes, with a NUL behind them, become the caller's (mem_free()); exchange_body() is empty afterwards. */
+char *exchange_take_body(struct http_exchange *x, size_t *ret_len);
 struct conn *exchange_conn(const struct http_exchange *x); /* for the client certificate or the peer address */
 struct arena *exchange_arena(const struct http_exchange *x);
 void exchange_set_user(struct http_exchange *x, void *user);

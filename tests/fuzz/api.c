@@ -6,6 +6,7 @@
 #include "control/kind.h"
 #include "lib/mem.h"
 #include "tests/fuzz/input.h"
+#include "tests/fuzz/world/api_once.h"
 #include "tests/fuzz/world/store_world.h"
 
 #include <stdlib.h>
@@ -27,14 +28,12 @@ static json_t *reach(void *ctx, const json_t *services)
 /* Of the answer, unless it is put off: the status. */
 static unsigned call(const struct api_cfg *cfg, struct str method, struct str path, struct str body, json_t **ret)
 {
-	struct api_request rq = {method, path, body, "fuzz", true};
 	unsigned seconds = 0, status;
 	*ret = NULL;
-	status = api_call(cfg, &rq, ret, &seconds);
+	status = api_once(cfg, method, path, body, true, ret, &seconds);
 	if (status == API_LATER) {
-		MUST(*ret == NULL && seconds > 0 && seconds <= 30);
-		rq.may_wait = false;
-		status = api_call(cfg, &rq, ret, &seconds);
+		MUST(seconds > 0 && seconds <= 30);
+		status = api_once(cfg, method, path, body, false, ret, &seconds);
 	}
 	MUST(status >= 200 && status <= 599 && json_is_object(*ret));
 	char *text = json_dumps(*ret, JSON_COMPACT);

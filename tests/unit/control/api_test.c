@@ -6,6 +6,7 @@
 #include "certs/token.h"
 #include "control/vip.h"
 #include "lib/mem.h"
+#include "tests/fuzz/world/api_once.h"
 
 #include <check.h>
 #include <openssl/evp.h>
@@ -51,13 +52,9 @@ static void drop(void)
 
 static unsigned call(const char *method, const char *target, const char *body)
 {
-	struct api_request rq = {str_of(method), str_of(target), str_of(body), "tester", may_wait};
-
 	json_decref(answer);
 	answer = NULL;
-	unsigned status = api_call(&cfg, &rq, &answer, &seconds);
-	ck_assert((answer == NULL) == (status == API_LATER));
-	return status;
+	return api_once(&cfg, str_of(method), str_of(target), str_of(body), may_wait, &answer, &seconds);
 }
 
 static const char *error_text(void)

@@ -163,7 +163,7 @@ START_TEST(service_has_its_addresses_ports_and_manifest)
 	apply(ORDERS, VIPS);
 	ck_assert_uint_ge(dirties, 1);
 	ck_assert_uint_eq(n_there, 0); /* in the flush, not before */
-	compile_flush(c);
+	ck_assert(compile_flush(c, UINT64_MAX));
 	ck_assert_uint_eq(n_there, 3);
 	const struct pushed *r = there(PUSHED_SERVICE, "shop/orders");
 	ck_assert_uint_eq(r->n_aliases, 2);
@@ -204,7 +204,7 @@ START_TEST(endpoints_are_the_selected_workloads_on_the_target_port)
 	compile_workload(c, a);
 	compile_workload(c, b);
 	compile_workload(c, d);
-	compile_flush(c);
+	ck_assert(compile_flush(c, UINT64_MAX));
 	Weft__V1__Endpoints *e = endpoints();
 	ck_assert_str_eq(e->service, "shop/orders");
 	ck_assert_uint_eq(e->n_endpoints, 2);
@@ -225,19 +225,19 @@ START_TEST(endpoints_are_the_selected_workloads_on_the_target_port)
 	json_t *before = a->labels;
 	a->labels = changed;
 	compile_workload(c, a);
-	compile_flush(c);
+	ck_assert(compile_flush(c, UINT64_MAX));
 	e = endpoints();
 	ck_assert_uint_eq(e->n_endpoints, 0);
 	DONE(e);
 	json_decref(a->labels);
 	a->labels = before;
 	compile_workload(c, a);
-	compile_flush(c);
+	ck_assert(compile_flush(c, UINT64_MAX));
 	e = endpoints();
 	ck_assert_uint_eq(e->n_endpoints, 2);
 	DONE(e);
 	compile_workload_gone(c, a);
-	compile_flush(c);
+	ck_assert(compile_flush(c, UINT64_MAX));
 	e = endpoints();
 	ck_assert_uint_eq(e->n_endpoints, 0);
 	DONE(e);
@@ -256,14 +256,14 @@ START_TEST(change_touches_only_what_depends_on_it)
 	      "\"shop\"},"
 	      " \"spec\": {\"selector\": {\"app\": \"pay\"}, \"ports\": [{\"port\": 80}]}}",
 	      "[\"240.0.0.2\"]");
-	compile_flush(c);
+	ck_assert(compile_flush(c, UINT64_MAX));
 	unsigned before = sets;
 	struct registry_workload *w = workload("orders-1", "orders", "10.0.0.2", NULL, 8080);
 	compile_workload(c, w);
-	compile_flush(c);
+	ck_assert(compile_flush(c, UINT64_MAX));
 	ck_assert_uint_eq(sets, before + 3); /* Workload, Self, Endpoints of orders */
 	compile_workload(c, w);
-	compile_flush(c);
+	ck_assert(compile_flush(c, UINT64_MAX));
 	ck_assert_uint_eq(sets, before + 3); /* same content, same version */
 	compile_workload_gone(c, w);
 	workload_drop(w);
@@ -279,11 +279,11 @@ START_TEST(order_of_arrival_does_not_show)
 	for (int round = 0; round < 2; round++) {
 		compile_workload(c, round ? a : b);
 		compile_workload(c, round ? b : a);
-		compile_flush(c);
+		ck_assert(compile_flush(c, UINT64_MAX));
 		memcpy(version[round], there(PUSHED_ENDPOINTS, "shop/orders")->version, sizeof(version[0]));
 		compile_workload_gone(c, a);
 		compile_workload_gone(c, b);
-		compile_flush(c);
+		ck_assert(compile_flush(c, UINT64_MAX));
 	}
 	ck_assert_str_eq(version[0], version[1]);
 	workload_drop(a);
@@ -332,10 +332,10 @@ START_TEST(slices_add_endpoints_outside_the_mesh)
 		    "{\"addresses\": [\"192.168.7.1\"]}, {\"addresses\": [\"192.168.7.2\"], "
 		    "\"conditions\": {\"ready\": false}}"),
 	      NULL);
-	compile_flush(c);
+	ck_assert(compile_flush(c, UINT64_MAX));
 	ck_assert_uint_eq(n_there, 0);
 	apply(ORDERS, VIPS);
-	compile_flush(c);
+	ck_assert(compile_flush(c, UINT64_MAX));
 	Weft__V1__Endpoints *e = endpoints();
 	ck_assert_uint_eq(e->n_endpoints, 1);
 	ck_assert(!e->endpoints[0]->meshed);
@@ -344,18 +344,18 @@ START_TEST(slices_add_endpoints_outside_the_mesh)
 	DONE(e);
 	/* changed in place, then moved to another service, then gone */
 	apply(SLICE("s1", "orders", "{\"addresses\": [\"192.168.7.1\"]}, {\"addresses\": [\"192.168.7.3\"]}"), NULL);
-	compile_flush(c);
+	ck_assert(compile_flush(c, UINT64_MAX));
 	e = endpoints();
 	ck_assert_uint_eq(e->n_endpoints, 2);
 	DONE(e);
 	apply(SLICE("s1", "other", "{\"addresses\": [\"192.168.7.1\"]}"), NULL);
-	compile_flush(c);
+	ck_assert(compile_flush(c, UINT64_MAX));
 	e = endpoints();
 	ck_assert_uint_eq(e->n_endpoints, 0);
 	DONE(e);
 	delete ("EndpointSlice", "s1");
 	delete ("EndpointSlice", "s1");
-	compile_flush(c);
+	ck_assert(compile_flush(c, UINT64_MAX));
 }
 END_TEST
 
@@ -364,12 +364,12 @@ START_TEST(slice_address_of_a_registered_workload_is_meshed)
 	struct registry_workload *w = workload("legacy-1", "legacy", "10.0.0.9", NULL, 9000);
 	apply(ORDERS, VIPS);
 	apply(SLICE("s1", "orders", "{\"addresses\": [\"10.0.0.9\"]}"), NULL);
-	compile_flush(c);
+	ck_assert(compile_flush(c, UINT64_MAX));
 	Weft__V1__Endpoints *e = endpoints();
 	ck_assert(!e->endpoints[0]->meshed);
 	DONE(e);
 	compile_workload(c, w);
-	compile_flush(c);
+	ck_assert(compile_flush(c, UINT64_MAX));
 	e = endpoints();
 	ck_assert_uint_eq(e->n_endpoints, 1);
 	ck_assert(e->endpoints[0]->meshed);
@@ -378,14 +378,14 @@ START_TEST(slice_address_of_a_registered_workload_is_meshed)
 	/* the address moves on to another one */
 	ck_assert(ip_parse(STR("10.0.0.10"), &w->addresses[0].ip));
 	compile_workload(c, w);
-	compile_flush(c);
+	ck_assert(compile_flush(c, UINT64_MAX));
 	e = endpoints();
 	ck_assert(!e->endpoints[0]->meshed);
 	DONE(e);
 	ck_assert(ip_parse(STR("10.0.0.9"), &w->addresses[0].ip));
 	compile_workload(c, w);
 	compile_workload_gone(c, w);
-	compile_flush(c);
+	ck_assert(compile_flush(c, UINT64_MAX));
 	e = endpoints();
 	ck_assert(!e->endpoints[0]->meshed);
 	DONE(e);
@@ -400,7 +400,7 @@ START_TEST(address_found_twice_is_there_once)
 	apply(SLICE("s1", "orders", "{\"addresses\": [\"10.0.0.2\"]}, {\"addresses\": [\"10.0.0.3\"]}"), NULL);
 	apply(SLICE("s2", "orders", "{\"addresses\": [\"10.0.0.3\"]}"), NULL);
 	compile_workload(c, w);
-	compile_flush(c);
+	ck_assert(compile_flush(c, UINT64_MAX));
 	Weft__V1__Endpoints *e = endpoints();
 	ck_assert_uint_eq(e->n_endpoints, 2);
 	ck_assert_uint_eq(e->endpoints[0]->ports[0]->port, 8080); /* what registered goes first */
@@ -414,22 +414,22 @@ START_TEST(deleted_service_takes_all_of_its_resources_away)
 {
 	apply(ORDERS, VIPS);
 	apply(SLICE("s1", "orders", "{\"addresses\": [\"10.0.0.2\"]}"), NULL);
-	compile_flush(c);
+	ck_assert(compile_flush(c, UINT64_MAX));
 	delete ("Service", "orders");
 	ck_assert_uint_eq(removes, 3);
 	ck_assert_uint_eq(n_there, 0);
-	compile_flush(c);
+	ck_assert(compile_flush(c, UINT64_MAX));
 	ck_assert_uint_eq(n_there, 0);
 	ck_assert_uint_eq(compile_services(c), 0);
 	delete ("Service", "orders");
 	apply(ORDERS, VIPS); /* and the slice is found again */
-	compile_flush(c);
+	ck_assert(compile_flush(c, UINT64_MAX));
 	Weft__V1__Endpoints *e = endpoints();
 	ck_assert_uint_eq(e->n_endpoints, 1);
 	DONE(e);
 	delete ("Service", "orders");
 	apply(ORDERS, VIPS); /* gone and back within a turn */
-	compile_flush(c);
+	ck_assert(compile_flush(c, UINT64_MAX));
 	ck_assert_uint_eq(n_there, 3);
 }
 END_TEST
@@ -439,7 +439,7 @@ START_TEST(too_many_endpoints_are_left_out_and_said)
 	static struct registry_workload *w[COMPILE_ENDPOINTS_MAX + 5];
 	char name[32], ip[32];
 	apply(ORDERS, VIPS);
-	compile_flush(c);
+	ck_assert(compile_flush(c, UINT64_MAX));
 	unsigned before = n_there;
 	/* their own resources do not matter here */
 	for (size_t i = 0; i < ARRAY_LEN(w); i++) {
@@ -450,7 +450,7 @@ START_TEST(too_many_endpoints_are_left_out_and_said)
 		while (n_there > before)
 			pushed_unref(&now_there[--n_there]);
 	}
-	compile_flush(c);
+	ck_assert(compile_flush(c, UINT64_MAX));
 	ck_assert_uint_eq(warns, 1);
 	Weft__V1__Endpoints *e = endpoints();
 	ck_assert_uint_eq(e->n_endpoints, COMPILE_ENDPOINTS_MAX);
@@ -486,7 +486,7 @@ START_TEST(other_kinds_are_no_business_of_it)
 	ck_assert(compile_object(c, "GRPCRoute", "shop", "x", o, &err));
 	ck_assert(!compile_object(c, "Service", "shop", "x", o, &err));
 	json_decref(o);
-	compile_flush(c);
+	ck_assert(compile_flush(c, UINT64_MAX));
 	ck_assert_uint_eq(n_there, 0);
 }
 END_TEST
@@ -542,31 +542,31 @@ START_TEST(a_manifest_lists_the_routes_of_a_service_and_where_they_lead)
 {
 	apply(SERVICE_OF("orders", 80), VIPS);
 	apply(SERVICE_OF("orders-v1", 80), "[\"240.0.0.2\"]");
-	compile_flush(c);
+	ck_assert(compile_flush(c, UINT64_MAX));
 	ck_assert_str_eq(listed("shop/orders"), "Service/shop/orders");
 	apply(ROUTE_OF("r", PARENT("orders"), BACKEND("orders-v1", 70) ", " BACKEND("orders-v2", 30)), NULL);
-	compile_flush(c);
+	ck_assert(compile_flush(c, UINT64_MAX));
 	ck_assert_str_eq(listed("shop/orders"), "Route/shop/r Service/shop/orders Service/shop/orders-v1");
 	ck_assert_str_eq(listed("shop/orders-v1"), "Service/shop/orders-v1");
 	ck_assert(!missing("shop/r", 0) && missing("shop/r", 1));
 	/* the missing one comes */
 	apply(SERVICE_OF("orders-v2", 80), "[\"240.0.0.3\"]");
-	compile_flush(c);
+	ck_assert(compile_flush(c, UINT64_MAX));
 	ck_assert_str_eq(listed("shop/orders"),
 			 "Route/shop/r Service/shop/orders Service/shop/orders-v1 Service/shop/orders-v2");
 	ck_assert(!missing("shop/r", 1));
 	/* gets another port, and goes again */
 	apply(SERVICE_OF("orders-v2", 81), "[\"240.0.0.3\"]");
-	compile_flush(c);
+	ck_assert(compile_flush(c, UINT64_MAX));
 	ck_assert_str_eq(listed("shop/orders"),
 			 "Route/shop/r Service/shop/orders Service/shop/orders-v1 Service/shop/orders-v2");
 	ck_assert(missing("shop/r", 1));
 	delete ("Service", "orders-v2");
-	compile_flush(c);
+	ck_assert(compile_flush(c, UINT64_MAX));
 	ck_assert_str_eq(listed("shop/orders"), "Route/shop/r Service/shop/orders Service/shop/orders-v1");
 	/* without the route all is as before */
 	delete ("HTTPRoute", "r");
-	compile_flush(c);
+	ck_assert(compile_flush(c, UINT64_MAX));
 	ck_assert_str_eq(listed("shop/orders"), "Service/shop/orders");
 	ck_assert_ptr_null(find(PUSHED_ROUTE, "shop/r"));
 }
@@ -575,15 +575,15 @@ END_TEST
 START_TEST(a_route_may_come_before_the_services_that_it_names_and_lead_to_its_own_parent)
 {
 	apply(ROUTE_OF("r", PARENT("orders"), BACKEND("orders", 1)), NULL);
-	compile_flush(c);
+	ck_assert(compile_flush(c, UINT64_MAX));
 	ck_assert_uint_eq(parents("shop/r"), 0);
 	apply(SERVICE_OF("orders", 80), VIPS);
-	compile_flush(c);
+	ck_assert(compile_flush(c, UINT64_MAX));
 	ck_assert_uint_eq(parents("shop/r"), 1);
 	ck_assert(!missing("shop/r", 0));
 	ck_assert_str_eq(listed("shop/orders"), "Route/shop/r Service/shop/orders");
 	delete ("Service", "orders");
-	compile_flush(c);
+	ck_assert(compile_flush(c, UINT64_MAX));
 	ck_assert_uint_eq(parents("shop/r"), 0);
 	ck_assert_ptr_null(find(PUSHED_MANIFEST, "shop/orders"));
 }
@@ -594,9 +594,9 @@ START_TEST(a_route_that_moves_to_another_parent_leaves_the_first)
 	apply(SERVICE_OF("orders", 80), VIPS);
 	apply(SERVICE_OF("cart", 80), "[\"240.0.0.2\"]");
 	apply(ROUTE_OF("r", PARENT("orders"), BACKEND("orders", 1)), NULL);
-	compile_flush(c);
+	ck_assert(compile_flush(c, UINT64_MAX));
 	apply(ROUTE_OF("r", PARENT("cart"), BACKEND("orders", 1)), NULL);
-	compile_flush(c);
+	ck_assert(compile_flush(c, UINT64_MAX));
 	ck_assert_str_eq(listed("shop/orders"), "Service/shop/orders");
 	ck_assert_str_eq(listed("shop/cart"), "Route/shop/r Service/shop/cart Service/shop/orders");
 }
@@ -611,14 +611,14 @@ START_TEST(a_route_is_not_attached_where_there_is_no_such_http_port)
 	    "\"port\": 80}]}}",
 	    VIPS);
 	apply(ROUTE_OF("r", PARENT_PORT("db", 81), BACKEND("db", 1)), NULL);
-	compile_flush(c);
+	ck_assert(compile_flush(c, UINT64_MAX));
 	ck_assert_uint_eq(parents("shop/r"), 0);
 	apply(ROUTE_OF("r", PARENT_PORT("db", 5432), BACKEND("db", 1)), NULL);
-	compile_flush(c);
+	ck_assert(compile_flush(c, UINT64_MAX));
 	ck_assert_uint_eq(parents("shop/r"), 0);
 	ck_assert_str_eq(listed("shop/db"), "Service/shop/db");
 	apply(ROUTE_OF("r", PARENT_PORT("db", 80), BACKEND("db", 1)), NULL);
-	compile_flush(c);
+	ck_assert(compile_flush(c, UINT64_MAX));
 	ck_assert_uint_eq(parents("shop/r"), 1);
 	ck_assert_str_eq(listed("shop/db"), "Route/shop/r Service/shop/db");
 }
@@ -628,13 +628,13 @@ START_TEST(a_service_that_changes_nothing_for_its_routes_pushes_no_route_again)
 {
 	apply(SERVICE_OF("orders", 80), VIPS);
 	apply(ROUTE_OF("r", PARENT("orders"), BACKEND("orders", 1)), NULL);
-	compile_flush(c);
+	ck_assert(compile_flush(c, UINT64_MAX));
 	sets = 0;
 	apply(SERVICE_OF("orders", 80), VIPS);
-	compile_flush(c);
+	ck_assert(compile_flush(c, UINT64_MAX));
 	ck_assert_uint_eq(sets, 0);
 	apply(SERVICE_OF("orders", 80), "[\"240.0.0.9\"]");
-	compile_flush(c);
+	ck_assert(compile_flush(c, UINT64_MAX));
 	ck_assert_uint_eq(sets, 3); /* service, manifest, endpoints */
 }
 END_TEST
@@ -647,7 +647,7 @@ START_TEST(of_too_many_routes_the_first_count_and_it_is_said)
 		snprintf(text, sizeof(text), ROUTE_OF("r%02u", PARENT("orders"), BACKEND("orders", 1)), i);
 		apply(text, NULL);
 	}
-	compile_flush(c);
+	ck_assert(compile_flush(c, UINT64_MAX));
 	ck_assert_uint_eq(warns, 1);
 	Weft__V1__Manifest *m = open_up(there(PUSHED_MANIFEST, "shop/orders"), &weft__v1__manifest__descriptor);
 	ck_assert_uint_eq(m->n_entries, COMPILE_ROUTES_MAX + 1);

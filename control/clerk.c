@@ -65,13 +65,13 @@ static void on_change(struct store_watch *w, uint64_t revision, const struct sto
 	}
 }
 
-/* NULL: it is to stop. */
+/* NULL: it is to stop, and there is none left. */
 static struct call *next_call(struct clerk *k)
 {
 	pthread_mutex_lock(&k->lock);
 	while (!k->next && !k->stop)
 		pthread_cond_wait(&k->wake, &k->lock);
-	struct call *c = k->stop ? NULL : k->next;
+	struct call *c = k->next;
 	k->next = NULL;
 	pthread_mutex_unlock(&k->lock);
 	return c;

@@ -195,6 +195,43 @@ START_TEST(service_has_its_addresses_ports_and_manifest)
 }
 END_TEST
 
+/* Service shop/s<i>, on this port. */
+static void apply_one_of_many(int i, int port)
+{
+	char *text = mem_printf(
+	    "{\"apiVersion\": \"v1\", \"kind\": \"Service\", \"metadata\": {\"name\": \"s%d\", \"namespace\":"
+	    " \"shop\"}, \"spec\": {\"ports\": [{\"port\": %d}]}}",
+	    i, port);
+	apply(text, VIPS);
+	mem_free(text);
+}
+
+START_TEST(many_changes_are_compiled_in_pieces_that_end_as_one_would)
+{
+	unsigned rounds = 1;
+	for (int i = 0; i < 40; i++)
+		apply_one_of_many(i, 80);
+	ck_assert(!compile_flush(c, 0));
+	ck_assert_uint_gt(n_there, 0);
+	ck_assert_uint_lt(n_there, 3 * 40);
+	apply_one_of_many(7, 81); /* in between */
+	while (!compile_flush(c, 0))
+		rounds++;
+	ck_assert_uint_ge(rounds, 2);
+	ck_assert_uint_eq(n_there, 3 * 40);
+	for (int i = 0; i < 40; i++) {
+		char name[20];
+		snprintf(name, sizeof(name), "shop/s%d", i);
+		Weft__V1__Manifest *m = open_up(there(PUSHED_MANIFEST, name), &weft__v1__manifest__descriptor);
+		ck_assert_str_eq(m->entries[0]->version, there(PUSHED_SERVICE, name)->version);
+		DONE(m);
+	}
+	Weft__V1__Service *s = open_up(there(PUSHED_SERVICE, "shop/s7"), &weft__v1__service__descriptor);
+	ck_assert_uint_eq(s->ports[0]->port, 81);
+	DONE(s);
+}
+END_TEST
+
 START_TEST(endpoints_are_the_selected_workloads_on_the_target_port)
 {
 	struct registry_workload *a = workload("orders-1", "orders", "10.0.0.2", "fd00::2", 8080);
@@ -663,6 +700,7 @@ Suite *compile_suite(void)
 	TCase *t = tcase_create("compile");
 	tcase_add_checked_fixture(t, setup, teardown);
 	tcase_set_timeout(t, 60);
+	tcase_add_test(t, many_changes_are_compiled_in_pieces_that_end_as_one_would);
 	tcase_add_test(t, service_has_its_addresses_ports_and_manifest);
 	tcase_add_test(t, endpoints_are_the_selected_workloads_on_the_target_port);
 	tcase_add_test(t, change_touches_only_what_depends_on_it);

@@ -7,6 +7,8 @@ import os
 import re
 import shutil
 import signal
+import socket
+import ssl
 import subprocess
 import threading
 import time
@@ -396,3 +398,36 @@ def test_every_command_has_help_with_an_example(program):
         assert subprocess.run([program("weft"), "help", *words], capture_output=True, text=True).stdout == done.stdout
     near = subprocess.run([program("weft"), "help", "hstory"], capture_output=True, text=True)
     assert near.returncode == 2 and "did you mean history?" in near.stderr
+
+
+# --- calls beside others ---
+
+
+def test_an_apply_whose_client_goes_away_is_there_whole_and_who_reads_meanwhile_sees_nothing_or_all_of_it(mesh):
+    config = json.loads(mesh.admin.read_text())
+    pem = mesh.file("admin.pem", config["certificate"] + config["key"])
+    context = ssl.create_default_context(cadata=config["root"])
+    context.check_hostname = False
+    context.load_cert_chain(pem)
+    context.set_alpn_protocols(["http/1.1"])
+    many = [{"apiVersion": "v1", "kind": "Service", "metadata": {"name": f"s{i}", "namespace": "shop"}, "spec": {"ports": [{"port": 80}]}}
+            for i in range(1500)]
+    body = json.dumps({"objects": many}).encode()
+    head = b"POST /v1/apply HTTP/1.1\r\nHost: weftd\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(body)
+    seen, over = set(), threading.Event()
+
+    def look():
+        while not over.is_set():
+            status = json.loads(mesh.ok("status", "-o", "json"))
+            seen.add((status["revision"], status["objects"]["services"]))
+
+    looking = threading.Thread(target=look)
+    looking.start()
+    with context.wrap_socket(socket.create_connection(("127.0.0.1", mesh.ports[1]), 30)) as s:
+        s.sendall(head + body)
+        mesh.wait_for("objects=1500", 30)  # committed; its answer is read by nobody
+    over.set()
+    looking.join()
+    assert seen <= {(0, 0), (1, 1500)}, seen
+    assert len(json.loads(mesh.ok("get", "svc", "-n", "shop", "-o", "json"))["items"]) == 1500
+    assert mesh.revision() == 1

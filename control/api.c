@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* api.c: the API's transport: the HTTP server on 4811, who asks, what is asked and what waits. What the calls do is in
- * api_call.c, where they do it in clerk.c. */
+ * api_call.c, where they do it in api_clerk.c. */
 #include "control/api.h"
 
 #include "certs/tlsctx.h"
 #include "control/api_call.h"
-#include "control/clerk.h"
+#include "control/api_clerk.h"
 #include "lib/event.h"
 #include "lib/http/server.h"
 #include "lib/mem.h"

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* api.h: weftd's API for people and machines: HTTP/2 (or 1.1) + JSON + TLS on port 4811, described by the rows of api.tbl.h.
- * Calls run on a thread of their own (clerk.h). Who asks shows a client certificate of the mesh's CA with the administrator's identity, or a bearer token. Bodies are
+ * Calls run on a thread of their own (api_clerk.h). Who asks shows a client certificate of the mesh's CA with the administrator's identity, or a bearer token. Bodies are
  * capped; what waits is capped in number and time (watch, wait); nothing else is kept for a client. */
 #ifndef WEFT_CONTROL_API_H
 #define WEFT_CONTROL_API_H

@@ -3,7 +3,7 @@
  * been checked by api.c.
  *
  * A call goes in two steps. call_run() reads the body and does all that wants the store: on any thread, for as long as it takes
- * (clerk.h). call_finish() adds what only the loop's thread knows, how far the proxies are, and is short. */
+ * (api_clerk.h). call_finish() adds what only the loop's thread knows, how far the proxies are, and is short. */
 #ifndef WEFT_CONTROL_API_CALL_H
 #define WEFT_CONTROL_API_CALL_H
 

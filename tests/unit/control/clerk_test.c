@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* clerk_test.c: calls of the API on a thread of their own. */
-#include "control/clerk.h"
+#include "control/api_clerk.h"
 
 #include "certs/ca.h"
 #include "lib/mem.h"

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* clerk.h: one thread that runs the calls of the API, one after another, with a connection of its own to the store: reading
+/* api_clerk.h: one thread that runs the calls of the API, one after another, with a connection of its own to the store: reading
  * 10,000 objects, writing them and waiting for the disk take most of a second, in which the loop's thread serves proxies.
  *
  * What a call committed is told to those who watch the loop's own connection (store_watch()) in pieces, a piece a turn, before the
@@ -7,8 +7,8 @@
  * changed looks at clerk_telling(), since half of a call is not to be pushed.
  *
  * All functions are the loop's thread's. */
-#ifndef WEFT_CONTROL_CLERK_H
-#define WEFT_CONTROL_CLERK_H
+#ifndef WEFT_CONTROL_API_CLERK_H
+#define WEFT_CONTROL_API_CLERK_H
 
 #include "control/api_call.h"
 #include "lib/loop.h"

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* clerk.c: the queue is the loop's; the thread has one call at a time, by a mutex and a condition, and sends a letter back. */
-#include "control/clerk.h"
+/* api_clerk.c: the queue is the loop's; the thread has one call at a time, by a mutex and a condition, and sends a letter back. */
+#include "control/api_clerk.h"
 
 #include "lib/mem.h"
 

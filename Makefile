@@ -265,7 +265,7 @@ e2e-origins: all ## nginx, haproxy, nghttpx, lighttpd, http.server and node: wha
 TSAN_TESTS ?= tests/integ/test_threads.py tests/integ/test_mesh.py tests/integ/test_chaos.py tests/integ/test_identity.py tests/integ/test_h2.py
 e2e-tsan: ## worker threads under the thread sanitizer: unit suites of what threads share, then traffic, pushes, rotation (root; TSAN_TESTS=FILES)
 	$(Q)$(MAKE) --no-print-directory SAN=tsan all build/tsan/bin/unit
-	$(Q)for s in mailbox loop view balance eject circuit; do build/tsan/bin/unit $$s || exit 1; done
+	$(Q)for s in mailbox loop view balance eject circuit clerk; do build/tsan/bin/unit $$s || exit 1; done
 	$(Q)WEFT_BUILD=build/tsan WEFT_THREADS=4 $(PYTHON) -m pytest -q -rs $(TSAN_TESTS)
 
 install: all ## install into $(DESTDIR)$(PREFIX)

@@ -22,7 +22,7 @@
 #define TICK_MS          1000
 #define LATE_MS          2000 /* between two ticks: weftd did not run */
 #define BUSY_MS          50   /* a tick waits so long, and no more often than so, while somebody writes to the store */
-#define BUSY_MAX         20
+#define BUSY_MAX         10   /* together less than LATE_MS: a store that is always busy is waited for, at last */
 #define COMPILE_PIECE_US 5000
 #define END_MS           300 /* for the last answers to leave */
 #define RENEW_RETRY_MS   60000

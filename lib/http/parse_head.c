@@ -57,7 +57,7 @@ static bool target_absolute(struct http1_head *h, struct str target)
 		return malformed(h, "the authority of the request target is malformed");
 	struct str path = str_make(rest.p + n, rest.len - n);
 	m->absolute_form = true;
-	m->scheme = scheme;
+	m->scheme = http1_is_word(scheme, "https") ? STR("https") : STR("http"); /* in lower case: RFC 9110 4.2.3 */
 	if (path.len == 0)
 		m->path = str_is(m->method, "OPTIONS") ? STR("*") : STR("/");
 	else if (path.p[0] == '/')

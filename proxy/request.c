@@ -375,7 +375,8 @@ static void down_body(void *ctx, struct str bytes)
 		request_send_up(r);
 }
 
-struct fields *request_keep_trailers(struct request *r, const struct fields *f, bool from_sidecar)
+struct fields *request_keep_trailers(struct request *r, const struct fields *f, const struct arena *a,
+				     bool from_sidecar)
 {
 	struct fields *copy = arena_alloc(&r->arena, sizeof(*copy));
 	if (copy == NULL)
@@ -383,8 +384,8 @@ struct fields *request_keep_trailers(struct request *r, const struct fields *f, 
 	*copy = (struct fields){NULL, 0, 0};
 	for (size_t i = 0; i < f->len; i++)
 		if (!hop_bars_trailer(f->v[i].name, from_sidecar) &&
-		    !fields_add(copy, &r->arena, f->v[i].name, f->v[i].value, false))
-			break;
+		    !fields_add(copy, &r->arena, f->v[i].name, f->v[i].value, a == &r->arena))
+			return NULL;
 	return copy;
 }
 
@@ -392,8 +393,9 @@ static void down_trailers(void *ctx, const struct fields *f, struct arena *a)
 {
 	struct request *r = ctx;
 	MUST_BE(r, REQUEST_MAGIC);
-	(void)a;
-	r->trailers_up = request_keep_trailers(r, f, false);
+	r->trailers_up = request_keep_trailers(r, f, a, false);
+	if (r->trailers_up == NULL)
+		request_answer(r, REASON_HEAD_TOO_LARGE, false);
 }
 
 static void down_end(void *ctx)

@@ -206,8 +206,9 @@ static void up_trailers(void *ctx, const struct fields *f, struct arena *a)
 {
 	struct request *r = ctx;
 	MUST_BE(r, REQUEST_MAGIC);
-	(void)a;
-	r->trailers_down = request_keep_trailers(r, f, r->hop == HOP_MESH);
+	r->trailers_down = request_keep_trailers(r, f, a, r->hop == HOP_MESH);
+	if (r->trailers_down == NULL)
+		request_answer(r, REASON_UPSTREAM_PROTOCOL, false);
 }
 
 static void up_end(void *ctx)

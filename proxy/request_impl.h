@@ -11,7 +11,9 @@
 #include "proxy/upgrade.h"
 
 #define REQUEST_MAGIC 0x72657175
-#define ARENA_MAX     (192 * 1024) /* both heads (32 KiB each), decoded and spelt again, trailers, hop fields */
+/* Of the request and of the answer: a head of 32 KiB and its 128 fields (8 KiB, doubled on the way there), trailers the same, and what is spelt again
+ * of the head, 32 KiB in all: a list of those before it, or names. */
+#define ARENA_MAX     (272 * 1024)
 #define REPLAY_MAX    (64 * 1024)
 
 enum verdict { NEXT, WAIT, DONE };
@@ -101,9 +103,10 @@ const char *request_service(const struct request *r);
 void request_send_up(struct request *r);
 /* Something went up: of a tunnel that may have been the last. */
 void request_tunnel_moved(struct request *r);
-/* Trailers as they may be passed on, in the request's arena: what only sidecars may say is said in heads, and by nobody else. NULL: no
- * memory for them. */
-struct fields *request_keep_trailers(struct request *r, const struct fields *f, bool from_sidecar);
+/* Trailers as they may be passed on, in the request's arena (not copied if `a`, where they are, is it): what only sidecars may say is said in
+ * heads, and by nobody else. NULL: no memory for all of them. */
+struct fields *request_keep_trailers(struct request *r, const struct fields *f, const struct arena *a,
+				     bool from_sidecar);
 
 /* --- request_answer.c --- */
 

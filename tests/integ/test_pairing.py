@@ -12,7 +12,7 @@ import pytest
 from conftest import missing
 from harness.h2peer import H2Origin
 from harness.h2raw import ACK, DATA, END_STREAM, HEADERS, PREFACE, RST_STREAM, SETTINGS, Raw, frame, head, headers
-from harness.http1 import Peer
+from harness.http1 import Origin, Peer
 from harness.mesh import FileMesh
 from harness.netns import Net, wait_until
 
@@ -298,3 +298,33 @@ def test_limits_are_exact_and_answered_by_their_status_in_http_2_too(ground, way
         assert h2_status(ground, way, head("/", fields=[(f"a{i}", "b") for i in range(125)])) == "431"
         assert h2_status(ground, way, head("/", fields=[("expect", "more")])) == "417"
         assert len(o.streams()) == 2
+
+
+def filled(line, count, total):
+    """A head (or trailers: no line) of `count` fields and `total` bytes, without the empty line; names as no sidecar spells them by itself."""
+    names = [b"x-FiElD-%02d-of-many" % i for i in range(count)]
+    room = total - sum(len(n) + 4 for n in names)
+    values = [b"v" * (room // count)] * (count - 1) + [b"v" * (room - room // count * (count - 1))]
+    return line + b"".join(n + b": " + v + b"\r\n" for n, v in zip(names, values)), list(zip(names, values))
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_heads_and_trailers_of_32_kib_each_arrive_whole_both_ways(ground, way):
+    """All that one exchange may bring at once; not a field of it is left out."""
+    (ask, asked), (answer, answered) = (filled(line, 97, 32600) for line in (b"POST / HTTP/1.1\r\nHost: x\r\n", b"HTTP/1.1 200 OK\r\n"))
+    end, ends = filled(b"", 99, 32700)
+    body = b"Transfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\n" + end + b"\r\n"
+    low = lambda fields: [(n.lower(), v) for n, v in fields]  # noqa: E731
+    seen = []
+
+    def behave(p):
+        seen.append(p.read())
+        p.send(answer + body)
+
+    with Origin(ground.orders.host, PORT1, behave) as o, ground.client(way, PORT1) as c:
+        c.send(ask + body)
+        m = c.read()
+        assert seen and not o.errors and m and m.status == 200, (seen, o.errors, m)
+        for got, fields in ((seen[0], asked), (m, answered)):
+            assert [f for f in low(got.fields) if f[0].startswith(b"x-field")] == low(fields)
+            assert low(got.trailers) == low(ends)

@@ -15,6 +15,7 @@ from harness.netns import Net, wait_until
 
 PORT, PORT2 = 8080, 8081
 UPSTREAM, DOWNSTREAM, STREAM, HEAD, QUEUE = 0.4, 0.8, 2.0, 0.5, 0.3
+SLOW = 500
 GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 WAYS = ["from the local application", "from outside the mesh"]
@@ -147,6 +148,30 @@ def test_a_head_that_keeps_coming_is_408_all_the_same(mesh, way):
             if m is None:
                 c.send(b"x")
         assert m.status == 408 and time.monotonic() - began >= HEAD - 0.1
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_five_hundred_heads_that_do_not_end_are_all_408_in_time_and_nobody_waits_for_them(mesh, way):
+    """RES-01. One in two sends a byte now and then."""
+    w, direction = first(mesh, way)
+    count = lambda: w.metric("weft_requests_total", direction=direction, reason="head_timeout")  # noqa: E731
+    before, slow, took = count(), [], []
+    with Origin(mesh.orders.host, PORT, serve) as o, contextlib.ExitStack() as stack:
+        good = stack.enter_context(client(mesh, way))
+        for i in range(SLOW):
+            slow.append(stack.enter_context(client(mesh, way)).send(b"GET /slow HTTP/1.1\r\nHost: x\r\nA: "))
+        end = time.monotonic() + 10 * HEAD
+        while count() < before + SLOW:
+            assert time.monotonic() < end, f"{count() - before} of {SLOW} have ended"
+            for c in slow[::2]:
+                with contextlib.suppress(OSError):
+                    c.send(b"x")
+            began = time.monotonic()
+            good.send(GET)
+            assert good.read().status == 200
+            took.append(time.monotonic() - began)
+        assert all(c.until(b" ") == b"HTTP/1.1 " and c.until(b" ") == b"408 " for c in slow)
+        assert b"/slow" not in o.received() and max(took) < HEAD, took
 
 
 def test_who_waits_for_an_origin_that_takes_no_stream_is_told_in_time(mesh):

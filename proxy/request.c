@@ -291,6 +291,18 @@ void request_send_up(struct request *r)
 	}
 }
 
+/* HTTP/2 has no request without an authority: servers end the connection over it. One of HTTP/1.0 without Host is for the address that it was
+ * sent to (RFC 9112 3.3). */
+static bool name_authority(struct request *r)
+{
+	char text[ADDR_TEXT_MAX];
+	bool to_h2 = r->hop == HOP_LOCAL_H2 || r->hop == HOP_PLAIN_H2;
+	if (!to_h2 || r->head->authority.len > 0)
+		return true;
+	r->head->authority = arena_str(&r->arena, str_of(addr_text(r->subject.to, text)));
+	return r->head->authority.p != NULL;
+}
+
 static enum verdict step_send(struct request *r)
 {
 	struct message *m = r->head;
@@ -303,6 +315,8 @@ static enum verdict step_send(struct request *r)
 	    !upgrade_ask(&r->upgrade, m, r->hop == HOP_LOCAL_H2 || r->hop == HOP_PLAIN_H2))
 		return request_answer(r, REASON_HEAD_TOO_LARGE, true);
 	r->fitted = r->hop != HOP_MESH;
+	if (!name_authority(r))
+		return request_answer(r, REASON_HEAD_TOO_LARGE, true);
 	ops_of(r->up)->send_head(r->up, m, m->framing == FRAMING_NONE);
 	request_send_up(r);
 	return NEXT;

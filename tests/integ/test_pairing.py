@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A client of HTTP/1 and an application of HTTP/2: each kind of answer comes back as HTTP/1 says it, and what HTTP/1 could read in two ways does not come back at all. Over two sidecars, and from outside the mesh through one. CONNECT
+"""A client of HTTP/1 and an application of HTTP/2: each request of the corpus (harness/http1_corpus.py) arrives as what it says, each kind of answer comes back
+as HTTP/1 says it, and what HTTP/1 could read in two ways does not come back at all. Over two sidecars, and from outside the mesh through one. CONNECT
 to such an application from both versions. (The other way round there is extended CONNECT only: test_websocket.py.)"""
 
 import contextlib
@@ -13,8 +14,10 @@ from conftest import missing
 from harness.h2peer import H2Origin
 from harness.h2raw import ACK, DATA, END_STREAM, HEADERS, PREFACE, RST_STREAM, SETTINGS, Raw, frame, head, headers
 from harness.http1 import Origin, Peer
+from harness.http1_corpus import ENTRIES, OK
 from harness.mesh import FileMesh
 from harness.netns import Net, wait_until
+from harness.same import documented
 
 PORT, PORT1 = 8080, 8081  # of an application of HTTP/2, of one of HTTP/1
 WAYS = ["over two sidecars", "from outside the mesh"]
@@ -51,6 +54,91 @@ def ground(tmp_path_factory):
         g = Ground(net, tmp_path_factory.mktemp("pairing"))
         with g.mesh:
             yield g
+
+
+# --- requests ---
+
+def parsed(entry):
+    """The request of an entry as a server of HTTP/1 reads it."""
+    a, b = socket.socketpair()
+    with Peer(b) as p, a:
+        sender = threading.Thread(target=a.sendall, args=(b"".join(entry.ask),))
+        sender.start()
+        m = p.read()
+        sender.join()
+        return m
+
+
+def in_http2(entry, client, address):
+    """(pseudo-fields, fields, body, trailers) that the request must be in HTTP/2. address: what a request without Host was sent to."""
+    m = parsed(entry)
+    t = documented(m, client.encode())
+    method, target, _ = m.line.split(b" ")
+    scheme, mark, rest = target.partition(b"://")
+    if mark and scheme.isalpha():
+        authority = rest.replace(b"?", b"/?").split(b"/")[0]
+        target = rest[len(authority):] or (b"*" if method == b"OPTIONS" else b"/")
+        target = target if target[:1] in (b"/", b"*") else b"/" + target
+    else:
+        scheme = b"http"
+    pseudo = {b":method": method, b":scheme": scheme.lower(), b":path": target, b":authority": t.framing["host"] or address.encode()}
+    fields = [(n.lower(), v) for n, v in t.fields if n.lower() != b"cookie"]
+    cookies = b"; ".join(v for n, v in t.fields if n.lower() == b"cookie")
+    length = t.framing.get("length")
+    return pseudo, fields, cookies, length, t.body, t.trailers
+
+
+def raw(pairs):
+    return [tuple(x if isinstance(x, bytes) else x.encode() for x in pair) for pair in pairs]
+
+
+class Keeps:
+    """An application that keeps what it was asked as bytes, and answers 200."""
+
+    def __init__(self):
+        self.asked = []
+
+    def __call__(self, c, sid):
+        c.c.config.header_encoding = None  # bytes from now on: a value may be none of UTF-8
+        got = raw(c.heads[sid])
+        self.asked.append(({n: v for n, v in got if n.startswith(b":")},
+                           [(n, v) for n, v in got if not n.startswith(b":") and n not in (b"cookie", b"content-length")],
+                           b"; ".join(v for n, v in got if n == b"cookie"),
+                           next((int(v) for n, v in got if n == b"content-length"), None),
+                           bytes(c.body[sid]), raw(c.trailers.get(sid, []))))
+        c.respond(sid, 200, [("content-length", "5")], body=b"" if got[0][1] == b"HEAD" else b"hello")
+
+
+# On a port that may be spoken to in either version the first bytes tell which (proxy/detect.c): behind an empty line, or with a method of more than 32 bytes,
+# they are no request line.
+REQUESTS = [e for e in ENTRIES if e.answer == OK and not e.ask[0].startswith(b"\r\n") and len(b"".join(e.ask).split(b" ")[0]) <= 32]
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_each_request_of_the_corpus_arrives_in_http_2_as_what_it_says(ground, way):
+    """All at one go: nothing of one is left on the connection for the next."""
+    app = Keeps()
+    address = f"{ground.orders.host.ip4}:{PORT}"
+    assert len(REQUESTS) > 100
+    with ground.origin(app) as o:
+        for e in REQUESTS:
+            n = len(app.asked)
+            with ground.client(way) as c:
+                c.send(*e.ask, pause=0.005)
+                m = c.read(answer_to=parsed(e).line.split(b" ")[0].decode())
+                assert m and m.status == 200 and len(app.asked) == n + 1, (e.claim, m, o.errors)
+            assert app.asked[n] == in_http2(e, ground.host(way).ip4, address), e.claim
+        assert len(o.seen) == 1, "an odd request costs no connection that others use"
+
+
+def test_over_ipv6_a_request_without_host_is_for_the_address_and_who_asked_is_in_brackets(ground):
+    app = Keeps()
+    with ground.origin(app), Peer(ground.stranger.connect(ground.orders.host.ip6, PORT), 10) as c:
+        c.send(b"GET / HTTP/1.0\r\nForwarded: for=a\r\n\r\n")
+        assert c.read().status == 200
+    (pseudo, fields, *_), me = app.asked[0], ground.stranger.ip6.encode()
+    assert pseudo[b":authority"] == f"[{ground.orders.host.ip6}]:{PORT}".encode()
+    assert fields == [(b"x-forwarded-for", me), (b"forwarded", b'for=a, for="[' + me + b']"')]
 
 
 # --- answers ---

@@ -15,21 +15,37 @@ static bool is_closed(struct str s)
 	return !quoted;
 }
 
-/* All lines of a field as one list with `entry` at its end. p NULL: no room. */
-static struct str list_of(const struct message *m, const char *name, struct str entry)
+static bool is_listed(const struct field *f, struct str name)
 {
-	struct str list = entry;
-	for (size_t i = m->fields.len; i-- > 0 && list.p != NULL;) {
-		const struct field *f = &m->fields.v[i];
-		if (str_ieq(f->name, str_of(name)) && f->value.len > 0 && is_closed(f->value))
-			list = arena_printf(m->arena, STR_FMT ", " STR_FMT, STR_ARG(f->value), STR_ARG(list));
-	}
-	return list;
+	return str_ieq(f->name, name) && f->value.len > 0 && is_closed(f->value);
+}
+
+static char *put(char *at, struct str s)
+{
+	memcpy(at, s.p, s.len);
+	return at + s.len;
+}
+
+/* All lines of a field as one list with `entry` at its end. p NULL: no room. */
+static struct str list_of(const struct message *m, struct str name, struct str entry)
+{
+	size_t len = entry.len;
+	for (size_t i = 0; i < m->fields.len; i++)
+		if (is_listed(&m->fields.v[i], name))
+			len += m->fields.v[i].value.len + 2;
+	char *list = arena_alloc(m->arena, len), *at = list;
+	if (list == NULL)
+		return (struct str){0};
+	for (size_t i = 0; i < m->fields.len; i++)
+		if (is_listed(&m->fields.v[i], name))
+			at = put(put(at, m->fields.v[i].value), STR(", "));
+	put(at, entry);
+	return str_make(list, len);
 }
 
 static bool append(struct message *m, const char *name, struct str spelt, struct str entry)
 {
-	struct str list = list_of(m, name, entry);
+	struct str list = list_of(m, str_of(name), entry);
 	if (list.p == NULL)
 		return false;
 	message_del(m, name);

@@ -138,6 +138,7 @@ get("Via, Date and Max-Forwards stay as they are", fields=b"Via: 1.0 fred, 1.1 p
 get("what other proxies say of the client", fields=b"X-Forwarded-Proto: https\r\nX-Forwarded-Host: a\r\nX-Forwarded-Port: 443\r\nX-Real-IP: 1.2.3.4\r\n")
 get("X-Forwarded-For is appended to", fields=b"X-Forwarded-For: 1.2.3.4\r\n")
 get("X-Forwarded-For in several lines and cases is one list", fields=b"x-forwarded-for: 1.2.3.4\r\nA: b\r\nX-FORWARDED-FOR: 5.6.7.8, 9.9.9.9\r\n")
+get("X-Forwarded-For in ninety long lines is one list", fields=b"".join(b"X-Forwarded-For: " + b"2001:db8::%x, " % i * 20 + b"1.2.3.4\r\n" for i in range(90)))
 get("an empty X-Forwarded-For", fields=b"X-Forwarded-For:\r\n")
 get("X-Forwarded-For that is no address", fields=b"X-Forwarded-For: unknown, <script>\r\n")
 get("Forwarded is appended to", fields=b'Forwarded: for=192.0.2.60;proto=http;by=203.0.113.43\r\n')

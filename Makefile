@@ -222,7 +222,8 @@ bench: ## CPU and latency against bare relays; QUICK=1 within 50 s; PARTS=h1-16k
 	$(Q)$(MAKE) --no-print-directory -j$(shell nproc) all build/plain/bin/relay
 	$(Q)QUICK=$(QUICK) PARTS=$(PARTS) CONNS=$(CONNS) $(PYTHON) tests/bench/bench.py
 
-chaos: all ## faults under load, MINUTES=5 one by one, then as long all at once, certificates renewed every 2 s; SEED=N repeats (root)
+chaos: all ## 20 hot upgrades, faults under load, MINUTES=5 one by one, then as long all at once, certificates renewed every 2 s; SEED=N repeats (root)
+	$(Q)WEFT_UPGRADES=20 WEFT_BUILD=build/plain $(PYTHON) -m pytest -q -rP tests/integ/test_hot_upgrade.py -k upgrades_under_load
 	$(Q)$(PYTHON) tests/chaos/chaos.py --minutes $(or $(MINUTES),5) $(if $(SEED),--seed $(SEED))
 	$(Q)$(PYTHON) tests/chaos/chaos.py --minutes $(or $(MINUTES),5) --at-once --lifetime 4 $(if $(SEED),--seed $(SEED))
 

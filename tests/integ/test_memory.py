@@ -27,6 +27,7 @@ USABLE = LIMIT - (512 << 10)  # what the marks are percents of
 NAMES = ("none", "shed", "close", "refuse")
 NONE, SHED, CLOSE, REFUSE = range(len(NAMES))
 GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
+LARGE = b"GET /hold HTTP/1.1\r\nHost: x\r\n" + b"".join(b"X-FiElD-%d: %s\r\n" % (i, b"v" * 300) for i in range(95)) + b"\r\n"
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 BIG = 8 << 20
 STALL_S = float(os.environ.get("WEFT_STALL_S", "4"))  # make stall: 60
@@ -134,6 +135,9 @@ def big_and_small(p):
             if b"/small" in h[0]:
                 p.send(OK)
                 continue
+            if b"/hold" in h[0]:
+                p.rest()
+                return
             p.send(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % BIG)
             for _ in range(BIG >> 16):
                 p.send(b"b" * 65536)
@@ -162,18 +166,19 @@ def stalled(mesh, how, n):
             out.append(c)
         return out
     for i in range(n):
-        if how == "opaque" and i % 15 == 14:
+        if how in ("opaque", "heads") and i % 15 == 14:
             time.sleep(0.3)  # what was accepted is measured: a burst would be refused for what it might cost
         with contextlib.suppress(OSError):
-            c = dial(mesh, HTTP if how == "http1" else TCP)
+            c = dial(mesh, TCP if how == "opaque" else HTTP)
             c.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8192)  # else the kernel takes megabytes before anybody notices
             out.append(c)
-            c.send(GET)
+            c.send(LARGE if how == "heads" else GET)
     return out
 
 
-@pytest.mark.parametrize(("how", "n"), [("http1", 150), ("http2", 250), ("opaque", 220)])
+@pytest.mark.parametrize(("how", "n"), [("http1", 150), ("http2", 250), ("opaque", 220), ("heads", 220)])
 def test_readers_that_stand_still_are_reset_and_nobody_else_is(mesh, how, n):
+    """heads: of requests that are not answered, 30 KB each; no body waits anywhere."""
     readers_stand_still(mesh, how, n)
 
 

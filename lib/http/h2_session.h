@@ -100,7 +100,7 @@ struct h2_session {
 	    unpacked_free;  /* bytes of heads since the last look, and of them what their requests pay for */
 	uint32_t head_unit; /* what head_at waits for: h2_track.units */
 	uint64_t last_rx_ms;
-	uint64_t ping_tx; /* conn_tx_bytes() when the PING was queued */
+	uint64_t ping_tx; /* conn_tx_bytes() when the PING will have left, later at the last look */
 	uint64_t settings_us, rtt_us;
 	enum h2_drain drain;
 	enum reason why; /* the end that is coming */

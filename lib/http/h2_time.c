@@ -8,6 +8,7 @@
 
 #define DRAIN_NOTICE_MS 1000 /* the last id goes out when the PING after the notice is answered, or then */
 #define SCAN_MIN_MS     250
+#define PING_LEN        17
 
 static const uint8_t ping_alive[8] = "weft-up?";
 static const uint8_t ping_drain[8] = "weftlast";
@@ -60,7 +61,8 @@ static void ping_send(struct h2_session *s)
 {
 	nghttp2_submit_ping(s->ng, NGHTTP2_FLAG_NONE, ping_alive);
 	s->ping_at = h2_now(s) + ping_ms(s);
-	s->ping_tx = conn_tx_bytes(s->conn);
+	/* That it leaves itself shows nothing. */
+	s->ping_tx = conn_tx_bytes(s->conn) + conn_tx(s->conn)->len + PING_LEN;
 	h2_kick(s);
 }
 

@@ -119,6 +119,20 @@ START_TEST(a_dead_peer_is_found_by_ping)
 }
 END_TEST
 
+START_TEST(a_dead_peer_is_found_after_the_silence_and_one_ping)
+{
+	struct http_limits lim = http_limits_default;
+	struct world w;
+	lim.ping_ms = 400;
+	raw_start(&w, HTTP_SERVER, &lim);
+	uint64_t began = loop_now_ms(w.loop);
+	raw_headers(1, END_STREAM | END_HEADERS, hold_head);
+	raw_until(&w, server_gone, &w);
+	ck_assert_uint_lt(loop_now_ms(w.loop) - began, 3 * lim.ping_ms - 50);
+	world_done(&w);
+}
+END_TEST
+
 /* --- as a client --- */
 
 START_TEST(goaway_tells_which_streams_were_never_processed)
@@ -244,3 +258,4 @@ Suite *h2_wire_suite(void)
 	suite_add_tcase(s, t);
 	return s;
 }
+	tcase_add_test(t, a_dead_peer_is_found_after_the_silence_and_one_ping);

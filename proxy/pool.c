@@ -20,6 +20,7 @@ struct pool {
 	struct task refuse;
 	struct list refused; /* waiters that found a full queue, or waited too long */
 	size_t conns;
+	uint64_t numbers; /* of connections, given so far */
 	bool draining;
 };
 
@@ -51,6 +52,7 @@ struct upstream {
 	uint64_t idle_since_ms; /* 0: busy */
 	uint64_t freed_ms;      /* when its last stream ended */
 	uint64_t ready_ms;      /* when streams could be opened first */
+	uint64_t number;
 	bool ready, draining;
 	bool used; /* has served a stream */
 };
@@ -308,6 +310,7 @@ static void dial(struct pool_key *k)
 		d.tls_arg = u->peer;
 		d.sni = k->sni;
 		d.alpn = alpn;
+	u->number = ++p->numbers;
 		d.alpn_len = sizeof(alpn) - 1;
 	}
 	list_push(&k->conns, &u->node);
@@ -389,6 +392,7 @@ static bool hand_out_one(struct pool_key *k)
 			return true;
 		}
 		if (!w->fresh && !w->once) /* then nobody behind may, either */
+	w->conn = u->number;
 			return false;
 	}
 	return false;

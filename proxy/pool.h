@@ -74,6 +74,7 @@ struct pool_waiter {
 	bool fresh;           /* wants a connection that has served nobody yet, or, to share, a young one */
 	bool reused;          /* ret, at on_stream: the connection had served others before */
 	struct pool_key *key; /* the pool's */
+	uint64_t conn;        /* ret, likewise: its number, not 0, no other connection of the pool has it */
 };
 /* A stream to `ep` for what `permit` allows, on a connection with room or on a new one. `service`: the SNI ("name.namespace"),
  * may be NULL. Answers through the waiter from the loop, exactly once, never before returning. */

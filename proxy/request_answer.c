@@ -230,6 +230,8 @@ static void up_reset(void *ctx, const struct http_reset *why)
 	if (r->answer_ended && !r->tunnel)
 		return;
 	struct lost_attempt how = request_lost(&r->waiter, why);
+	if (how.conn != 0)
+		balance_lost(&r->attempt, how.conn);
 	/* The application (or the sidecar beside it) chose to end this stream: a client of HTTP/2 is told so, in its words. */
 	if (why->by_peer && !why->unprocessed && r->head->version == HTTP_2 && r->hedge == NULL) {
 		r->reason = how.why;

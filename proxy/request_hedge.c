@@ -86,6 +86,8 @@ static void win(struct hedge *h, struct message *m)
 		ops_of(r->up)->reset(r->up, REASON_SILENT, false);
 	balance_end(b, &r->attempt, OUTCOME_FAILED, REASON_SILENT);
 	balance_move(&r->attempt, &h->attempt);
+	r->waiter.reused = h->waiter.reused;
+	r->waiter.conn = h->waiter.conn;
 	r->up = h->up;
 	r->ep = h->ep;
 	r->hedge = NULL;
@@ -111,6 +113,8 @@ static void on_reset(void *ctx, const struct http_reset *why)
 	ops_of(h->up)->close(h->up);
 	h->up = NULL;
 	struct lost_attempt lost = request_lost(&h->waiter, why);
+	if (lost.conn != 0)
+		balance_lost(&h->attempt, lost.conn);
 	fail(h, &lost);
 }
 

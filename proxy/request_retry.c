@@ -29,7 +29,8 @@ struct lost_attempt request_lost(const struct pool_waiter *w, const struct http_
 	return (struct lost_attempt){.why = reason,
 				     .unprocessed = why->unprocessed,
 				     .answered = !why->before_response,
-				     .kept = w->reused && ended && why->before_response};
+				     .kept = w->reused && ended && why->before_response,
+				     .conn = ended ? w->conn : 0};
 }
 
 /* An attempt that met the end of a kept connection is made up for: without that, two such ends (or one, after an endpoint that refused) were

@@ -20,6 +20,7 @@ struct lost_attempt {
 	bool unprocessed; /* the application provably got no byte of it */
 	bool answered;    /* bytes of the final answer have come */
 	bool kept;        /* with a connection that had served others: its end says nothing of the endpoint */
+	uint64_t conn;    /* the number of the connection that it was lost with; 0: it was lost alone */
 };
 /* Whether the same request could fare better: for any method while it never reached an application, for an idempotent one also when it
  * was lost before the answer began. */

@@ -280,6 +280,15 @@ void balance_answered(struct balancer *b, struct attempt *a)
 	live_heard(a->live, now, (double)(now - a->pending.began_us));
 }
 
+void balance_lost(struct attempt *a, uint64_t conn)
+{
+	MUST(conn != 0);
+	if (a->live == NULL)
+		return;
+	a->counted = a->live->lost_conn == conn;
+	a->live->lost_conn = conn;
+}
+
 void balance_move(struct attempt *to, struct attempt *from)
 {
 	MUST(to->live == NULL);
@@ -408,7 +417,8 @@ void balance_end(struct balancer *b, struct attempt *a, enum outcome how, enum r
 	case OUTCOME_FAILED:
 		unanswered(b, a, SLOW_FAILURE_US);
 		l->failed++;
-		consider(b, a, repute_failed(l->repute), why);
+		if (!a->counted)
+			consider(b, a, repute_failed(l->repute), why);
 		break;
 	case OUTCOME_NEUTRAL:
 		unanswered(b, a, 0);

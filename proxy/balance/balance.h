@@ -73,7 +73,8 @@ struct attempt {
 	struct circuit *circuit;
 	struct live_pending pending;
 	bool answered;
-	bool out; /* chosen although it was ejected: a good end brings it back */
+	bool out;     /* chosen although it was ejected: a good end brings it back */
+	bool counted; /* its failure is one with another's: balance_lost() */
 	/* Set after the pick, or NULL. At most once, from the loop: the endpoint has gone silent (balancer_hedge_after). The attempt goes on. */
 	void (*on_silent)(struct attempt *a);
 };
@@ -90,6 +91,9 @@ void balance_direct(struct balancer *b, const struct permit *permit, const struc
  * new endpoint nearly unused until the peak has decayed. */
 void balance_sent(struct balancer *b, struct attempt *a);
 void balance_answered(struct balancer *b, struct attempt *a); /* the answer begins (opaque: connected) */
+/* It is lost with its connection, as all others on it are: `conn` is a number that no other connection of this thread has, and not 0. That is
+ * one event, and one failure: that of the first of them which ends as failed. Before balance_end(). */
+void balance_lost(struct attempt *a, uint64_t conn);
 /* The attempt lives at `to` (none there) from now on; none is left at `from`. on_silent stays behind. */
 void balance_move(struct attempt *to, struct attempt *from);
 

@@ -39,10 +39,11 @@ struct live {
 	uint64_t heard_us; /* the last answer began; 0: none yet */
 	uint64_t idle_since_ms;
 	uint64_t ended, failed; /* attempts */
+	uint64_t lost_conn;     /* the last connection whose end was a failure (balance_lost); 0: none */
 	uint32_t refs, in_flight;
 	bool shared;
 };
-_Static_assert(sizeof(struct live) <= 160, "one for each endpoint in use");
+_Static_assert(sizeof(struct live) <= 168, "one for each endpoint in use");
 
 struct lives;
 

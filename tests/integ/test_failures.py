@@ -392,6 +392,24 @@ def test_a_post_that_loses_its_kept_connection_runs_once(mesh, net):
     assert t.ran()["/slow-100"] == 1
 
 
+def test_a_sidecar_that_restarts_under_many_requests_of_one_connection_is_not_taken_out(mesh, net):
+    """They are lost together, by one event."""
+    t = Three(mesh, net, SLOW, web_env=NO_HEDGE)
+    assert t.result(t.calls(60))[0] == 60
+    o = t.orders[1]
+    before = t.endpoint(o)
+    clients = [t.web.host.popen(["curl", "-s", "-m", "20", "-d", "x", "-w", " %{http_code}", f"http://{t.vip}/slow-40-{i}"]) for i in range(18)]
+    wait_until(lambda: sum(len(re.findall("^ran /slow-", a.output(), re.M)) for a in t.apps) == 18, 5, "all at their applications")
+    lost = len(re.findall("^ran /slow-", t.apps[1].output(), re.M))
+    os.kill(o.worker(), signal.SIGKILL)
+    wait_until(lambda: sum(c.output().endswith(" 502") for c in clients) == lost, 5, "those that are lost")
+    e = t.endpoint(o)
+    assert lost >= 5 and e["failed"] - before["failed"] == lost
+    assert (e["failures"], e["ejections"], e["ejected"]) == (1, 0, False), e
+    for c in clients:
+        c.kill()
+
+
 def test_a_get_whose_second_attempt_beside_a_silent_one_is_lost_too_is_served_by_the_third(mesh, net):
     """The silent endpoint's sidecar goes, then that of the one which was asked as well."""
     t = Three(mesh, net, SLOW, web_env={**IN_TURN, "WEFT_HEDGE_AFTER": "300ms"})

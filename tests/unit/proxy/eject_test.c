@@ -303,6 +303,41 @@ START_TEST(threads_together_eject_at_most_half_of_a_set)
 }
 END_TEST
 
+/* So many attempts at once at the endpoint that is in use. */
+static void lose(struct endpoint_set *set, unsigned times, uint64_t conn)
+{
+	struct attempt a[10] = {0};
+	ck_assert_uint_le(times, ARRAY_LEN(a));
+	for (unsigned i = 0; i < times; i++) {
+		world_pick(set, &a[i]);
+		balance_sent(world.b, &a[i]);
+	}
+	for (unsigned i = 0; i < times; i++) {
+		if (conn != 0)
+			balance_lost(&a[i], conn);
+		balance_end(world.b, &a[i], OUTCOME_FAILED, REASON_UPSTREAM_RESET);
+	}
+}
+
+START_TEST(what_is_lost_with_one_connection_is_one_failure)
+{
+	struct endpoint_set *set = world_set_of(2, NULL);
+	struct attempt a = {0};
+	world_fail_at(set, 1, EJECT_AFTER);
+	ck_assert_uint_eq(balance_ejected(world.b), 1);
+	const struct live *l = world_live_of(set, 0, &a);
+	lose(set, 10, 7);
+	ck_assert_uint_eq(REPUTE_READ(l->repute, failures), 1);
+	ck_assert_uint_eq(l->failed, 10);
+	lose(set, 3, 8); /* another one is another event */
+	ck_assert_uint_eq(REPUTE_READ(l->repute, failures), 2);
+	lose(set, 2, 0); /* and each that was lost alone */
+	ck_assert_uint_eq(REPUTE_READ(l->repute, failures), 4);
+	balance_end(world.b, &a, OUTCOME_NEUTRAL, REASON_NONE);
+	endpoint_set_unref(&set);
+}
+END_TEST
+
 Suite *eject_suite(void);
 Suite *eject_suite(void)
 {
@@ -311,6 +346,7 @@ Suite *eject_suite(void)
 	tcase_set_timeout(bare, 30);
 	tcase_set_timeout(with, 30);
 	tcase_add_checked_fixture(with, world_setup, world_teardown);
+	tcase_add_test(with, what_is_lost_with_one_connection_is_one_failure);
 	tcase_add_test(with, a_further_try_goes_to_an_ejected_endpoint_rather_than_to_the_one_that_has_just_failed);
 	tcase_add_test(with, five_failures_in_a_row_eject_and_a_good_answer_between_them_does_not);
 	tcase_add_test(with, at_most_half_of_a_set_is_ejected_and_never_the_last_one);

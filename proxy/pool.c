@@ -165,10 +165,26 @@ static enum reason dial_reason(const struct upstream *u, const struct err *err)
 	}
 }
 
-/* Streams that the connections now being dialled will have room for. */
+static size_t room_of(const struct upstream *u)
+{
+	return u->ready && !u->draining && u->session != NULL ? u->ops->room(u->session) : 0;
+}
+
+static enum http_peer peer_of(const struct upstream *u)
+{
+	return u->ops->peer != NULL ? u->ops->peer(u->session) : HTTP_PEER_HEARD;
+}
+
+/* Streams that the connections now being dialled will have room for, and those whose peers are being asked whether they are there. */
 static size_t room_to_come(const struct pool_key *k)
 {
-	return k->n_dialing * (codec_of(k->hop) == &codec_h2 ? k->pool->limits.streams_max : 1);
+	const struct codec_ops *ops = codec_of(k->hop);
+	size_t n = k->n_dialing * (ops == &codec_h2 ? k->pool->limits.streams_max : 1);
+	if (ops->peer == NULL)
+		return n;
+	list_for_each (u, &k->conns, struct upstream, node)
+		n += room_of(u) > 0 && peer_of(u) == HTTP_PEER_ASKED ? room_of(u) : 0;
+	return n;
 }
 
 static void lost_before_ready(struct upstream *u, const struct err *err)
@@ -294,6 +310,7 @@ static void dial(struct pool_key *k)
 	struct upstream *u = NEW(struct upstream);
 	u->magic = UPSTREAM_MAGIC;
 	u->key = k;
+	u->number = ++p->numbers;
 	u->ops = codec_of(k->hop);
 	struct conn_dial d = {
 	    .to = k->addr,
@@ -310,7 +327,6 @@ static void dial(struct pool_key *k)
 		d.tls_arg = u->peer;
 		d.sni = k->sni;
 		d.alpn = alpn;
-	u->number = ++p->numbers;
 		d.alpn_len = sizeof(alpn) - 1;
 	}
 	list_push(&k->conns, &u->node);
@@ -357,11 +373,12 @@ static bool good_for(const struct upstream *u, const struct pool_waiter *w)
 	return !w->once || u->ops != &codec_h1 || conn_is_quiet(u->ops->conn(u->session));
 }
 
-/* A connection with room for this waiter; NULL instead of a waiter: for any. */
+/* A connection with room for this waiter; NULL instead of a waiter: for any. One whose peer is silent, or may be, has none: what is sent there
+ * may be lost, and while it is not sent it can go elsewhere. */
 static struct upstream *with_room(struct pool_key *k, const struct pool_waiter *w)
 {
 	list_for_each (u, &k->conns, struct upstream, node) {
-		bool room = u->ready && !u->draining && u->session != NULL && u->ops->room(u->session) > 0;
+		bool room = room_of(u) > 0 && peer_of(u) == HTTP_PEER_HEARD;
 		if (room && (w == NULL || good_for(u, w)))
 			return u;
 	}
@@ -375,6 +392,7 @@ static void hand_out(struct pool_waiter *w, struct upstream *u)
 	if (u->used)
 		k->single_until_ms = 0;
 	w->reused = u->used;
+	w->conn = u->number;
 	u->used = true;
 	u->idle_since_ms = 0;
 	w->on_stream(w, u->ops->open(u->session, w->ev, w->ctx, w->arena));
@@ -392,7 +410,6 @@ static bool hand_out_one(struct pool_key *k)
 			return true;
 		}
 		if (!w->fresh && !w->once) /* then nobody behind may, either */
-	w->conn = u->number;
 			return false;
 	}
 	return false;
@@ -602,6 +619,7 @@ struct pool *pool_new(const struct pool_cfg *cfg)
 	if (cfg->age_ms != 0)
 		p->limits.age_max_ms = cfg->age_ms;
 	p->hop_limits = p->limits;
+	p->hop_limits.doubt_ms = POOL_DOUBT_MS;
 	p->hop_limits.resets_burst = OWN_RESETS_BURST;
 	p->hop_limits.resets_rate = OWN_RESETS_RATE;
 	map_init(&p->keys);

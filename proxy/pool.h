@@ -25,6 +25,7 @@
 #define POOL_SINGLE_MS     60000 /* ... gets each request on a connection of its own, for so long or until it keeps one; */
 #define POOL_PROBES        4     /* so many that have served are kept meanwhile to see whether it does */
 #define POOL_YOUNG_MS      1000 /* a connection to share that was made so lately is as good as a new one */
+#define POOL_DOUBT_MS      500  /* HTTP_PEER_ASKED on the hop: http_limits.doubt_ms */
 #define POOL_MESH_DIAL_MS  2500 /* below the 3 s of a second SYN retransmission */
 #define POOL_OTHER_DIAL_MS 10000
 /* Streams that a sidecar lets a peer give up at once and in each second, where it is a sidecar or the own application: the calls of many
@@ -73,8 +74,8 @@ struct pool_waiter {
 	uint64_t until_ms;    /* it waits */
 	bool fresh;           /* wants a connection that has served nobody yet, or, to share, a young one */
 	bool reused;          /* ret, at on_stream: the connection had served others before */
-	struct pool_key *key; /* the pool's */
 	uint64_t conn;        /* ret, likewise: its number, not 0, no other connection of the pool has it */
+	struct pool_key *key; /* the pool's */
 };
 /* A stream to `ep` for what `permit` allows, on a connection with room or on a new one. `service`: the SNI ("name.namespace"),
  * may be NULL. Answers through the waiter from the loop, exactly once, never before returning. */

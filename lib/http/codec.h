@@ -67,6 +67,13 @@ struct http_session_events {
 	void (*on_closed)(void *ctx, enum reason reason, const struct err *err);
 };
 
+/* What a client knows of the peer of a connection when it has one more request for it. */
+enum http_peer {
+	HTTP_PEER_HEARD,  /* since the last request, or nothing was due yet */
+	HTTP_PEER_ASKED,  /* in doubt: a PING is on its way */
+	HTTP_PEER_SILENT, /* has not answered that */
+};
+
 struct http_limits {
 	size_t target_max;        /* request target, bytes: 8 KiB */
 	size_t head_max;          /* all fields decoded, bytes: 32 KiB */
@@ -79,9 +86,11 @@ struct http_limits {
 	uint64_t age_max_ms;      /* then drain: 1 h ± 10 %; 0 never */
 	uint64_t stream_idle_ms;  /* no progress on an open stream: 5 min; 0 never */
 	uint64_t ping_ms;         /* HTTP/2: silence before a PING, and time for its answer; 0: 20 s */
-	uint64_t preface_ms;      /* HTTP/2: time for the peer's preface and SETTINGS; 0: 5 s */
-	uint32_t resets_burst;    /* HTTP/2: streams that a client may reset at once; 0: 200 */
-	uint32_t resets_rate;     /* and in each second; 0: 20. Streams that end in order give as many back */
+	uint64_t
+	    doubt_ms; /* HTTP/2 client: silence after a request before the next one makes peer() ask, and time for the answer; 0: never */
+	uint64_t preface_ms;   /* HTTP/2: time for the peer's preface and SETTINGS; 0: 5 s */
+	uint32_t resets_burst; /* HTTP/2: streams that a client may reset at once; 0: 200 */
+	uint32_t resets_rate;  /* and in each second; 0: 20. Streams that end in order give as many back */
 	uint32_t heads_a_turn; /* HTTP/2: requests that one client begins before others have a turn (turns.h); 0: 4 */
 };
 extern const struct http_limits http_limits_default;
@@ -93,6 +102,9 @@ struct codec_ops {
 					    const struct http_session_events *ev, void *ctx);
 	/* Client role: streams that may be opened now (0: wait for on_ready). */
 	uint32_t (*room)(const struct http_session *s);
+	/* Client role: whether the peer may be trusted with another request. While it is ASKED wait for on_ready, which comes when that is
+	 * settled; once SILENT it is so until something comes, and then on_ready does. NULL: such a connection has no way to tell. */
+	enum http_peer (*peer)(struct http_session *s);
 	/* Client role, room() > 0: opens a stream. The head is sent with send_head. */
 	struct http_stream *(*open)(struct http_session *s, const struct http_stream_events *ev, void *ctx,
 				    struct arena *arena);

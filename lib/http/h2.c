@@ -424,6 +424,13 @@ static uint32_t h2_room(const struct http_session *base)
 	return most > s->n_streams ? most - s->n_streams : 0;
 }
 
+static enum http_peer h2_peer(struct http_session *base)
+{
+	struct h2_session *s = (struct h2_session *)base;
+	MUST_BE(s, H2_SESSION_MAGIC);
+	return h2_time_peer(s);
+}
+
 static struct http_stream *h2_open(struct http_session *base, const struct http_stream_events *ev, void *ctx,
 				   struct arena *arena)
 {
@@ -589,6 +596,7 @@ const struct codec_ops codec_h2 = {
     .name = "h2",
     .session_new = h2_session_new,
     .room = h2_room,
+    .peer = h2_peer,
     .open = h2_open,
     .send_head = h2_send_head,
     .send_room = h2_send_room,

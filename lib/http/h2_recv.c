@@ -154,7 +154,7 @@ static void take(struct h2_session *s)
 	struct buf *rx = conn_rx(s->conn);
 	while (rx->len > 0 && !s->closed && s->why == REASON_NONE && !s->finished && may_begin(s)) {
 		struct str piece = buf_peek(rx);
-		s->last_rx_ms = h2_now(s);
+		h2_time_heard(s);
 		size_t n = feed(s, (const uint8_t *)piece.p, piece.len);
 		if (!s->closed)
 			buf_drain(rx, n);

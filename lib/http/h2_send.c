@@ -78,6 +78,7 @@ void h2_send_head(struct http_stream *base, const struct message *m, bool end)
 	st->head_queued = final;
 	st->out_ended = end;
 	st->progress_ms = h2_now(s);
+	h2_time_sent(s);
 	h2_kick(s);
 }
 

@@ -94,6 +94,8 @@ struct h2_session {
 	uint64_t timer_at; /* ms */
 	/* deadlines in ms of the loop's clock, 0: none */
 	uint64_t preface_at, head_at, ping_at, idle_at, age_at, drain_at, scan_at;
+	uint64_t owed_at;   /* client: the first request since something was heard; 0: none */
+	uint64_t doubt_at;  /* client: the peer was asked, and is silent from then on */
 	uint64_t rest_at;   /* client: it has given up so much that it opens nothing until then */
 	uint32_t head_cost; /* points that a request costs */
 	uint32_t unpacked,
@@ -103,7 +105,8 @@ struct h2_session {
 	uint64_t ping_tx; /* conn_tx_bytes() when the PING will have left, later at the last look */
 	uint64_t settings_us, rtt_us;
 	enum h2_drain drain;
-	enum reason why; /* the end that is coming */
+	enum http_peer peer; /* client */
+	enum reason why;     /* the end that is coming */
 	struct err err;
 	struct h2_track track;
 	struct h2_ids ids; /* server */
@@ -173,5 +176,8 @@ void h2_time_stop(struct h2_session *s);
 void h2_time_arm(struct h2_session *s); /* after a deadline was set or a stream opened */
 void h2_time_ping_ack(struct h2_session *s, const uint8_t *opaque);
 void h2_time_drain(struct h2_session *s);
+void h2_time_sent(struct h2_session *s);  /* client: a request */
+void h2_time_heard(struct h2_session *s); /* something came */
+enum http_peer h2_time_peer(struct h2_session *s);
 
 #endif

@@ -40,6 +40,7 @@ void h2_time_arm(struct h2_session *s)
 	nearer(&next, s->age_at);
 	nearer(&next, s->drain_at);
 	nearer(&next, s->rest_at);
+	nearer(&next, s->doubt_at);
 	if (s->n_streams == 0)
 		nearer(&next, s->idle_at);
 	else if (!s->ping_at)
@@ -86,6 +87,47 @@ static void ping_due(struct h2_session *s, uint64_t now)
 	}
 	h2_fail(s, s->role == HTTP_SERVER ? REASON_CLIENT_GONE : REASON_UPSTREAM_RESET, ERR_TIMEOUT,
 		"the HTTP/2 peer does not answer PING");
+}
+
+/* --- doubt --- */
+
+/* Who waits to open a stream is told at the end of the turn that it is settled. */
+static void settle(struct h2_session *s, enum http_peer peer)
+{
+	s->peer = peer;
+	s->doubt_at = 0;
+	s->room_was_zero = true;
+	h2_kick(s);
+}
+
+void h2_time_sent(struct h2_session *s)
+{
+	if (s->role == HTTP_CLIENT && s->owed_at == 0)
+		s->owed_at = h2_now(s);
+}
+
+void h2_time_heard(struct h2_session *s)
+{
+	s->last_rx_ms = h2_now(s);
+	s->owed_at = 0;
+	if (s->peer != HTTP_PEER_HEARD)
+		settle(s, HTTP_PEER_HEARD);
+}
+
+/* Two numbers are compared, as long as the peer is heard. */
+enum http_peer h2_time_peer(struct h2_session *s)
+{
+	uint64_t now = h2_now(s);
+	if (s->owed_at == 0 || s->lim.doubt_ms == 0 || now - s->owed_at < s->lim.doubt_ms)
+		return HTTP_PEER_HEARD;
+	if (s->peer == HTTP_PEER_HEARD) {
+		s->peer = HTTP_PEER_ASKED;
+		s->doubt_at = now + s->lim.doubt_ms;
+		if (!s->ping_at)
+			ping_send(s);
+		h2_time_arm(s);
+	}
+	return s->peer;
 }
 
 /* --- drain --- */
@@ -163,6 +205,8 @@ static void on_timer(struct timer *t)
 		ping_due(s, now);
 	else if (!s->ping_at && s->n_streams && now >= s->last_rx_ms + ping_ms(s))
 		ping_send(s);
+	if (s->doubt_at && now >= s->doubt_at)
+		settle(s, HTTP_PEER_SILENT);
 	if (s->drain_at && now >= s->drain_at)
 		drain_due(s);
 	if (s->scan_at && now >= s->scan_at)

@@ -135,6 +135,75 @@ END_TEST
 
 /* --- as a client --- */
 
+static bool asked(void *arg)
+{
+	(void)arg;
+	return raw_came(PING, 0) != NULL;
+}
+
+static bool told(void *arg)
+{
+	struct world *w = arg;
+	return w->readies > 1;
+}
+
+/* A client that doubts after 50 ms, whose peer has taken a request and said nothing for that long. */
+static void doubt_start(struct world *w, struct call *c)
+{
+	struct http_limits lim = http_limits_default;
+	lim.doubt_ms = 50;
+	raw_start(w, HTTP_CLIENT, &lim);
+	raw_until(w, is_ready, w);
+	call_start(w, c, "POST", "/x", BODY_OPEN);
+	raw_until(w, raw_sent_request, (void *)1);
+	ck_assert_int_eq(codec_h2.peer(w->client), HTTP_PEER_HEARD);
+	run_ms(w, 60);
+	ck_assert_uint_eq(w->readies, 1);
+	ck_assert(!asked(NULL));
+	ck_assert_int_eq(codec_h2.peer(w->client), HTTP_PEER_ASKED);
+}
+
+static void doubt_end(struct world *w, struct call *c)
+{
+	codec_h2.reset(c->st, REASON_CLIENT_GONE, false);
+	call_done(c);
+	world_done(w);
+}
+
+START_TEST(a_peer_that_answers_ping_while_its_application_is_slow_is_trusted)
+{
+	struct world w;
+	struct call c;
+	doubt_start(&w, &c);
+	raw_until(&w, asked, NULL);
+	raw_frame(PING, 1, 0, raw_came(PING, 0) + 9, 8);
+	raw_until(&w, told, &w);
+	ck_assert_int_eq(codec_h2.peer(w.client), HTTP_PEER_HEARD);
+	run_ms(&w, 120); /* and nobody asks again before the next request */
+	ck_assert_int_eq(codec_h2.peer(w.client), HTTP_PEER_HEARD);
+	ck_assert_uint_eq(w.readies, 2);
+	doubt_end(&w, &c);
+}
+END_TEST
+
+START_TEST(a_peer_that_does_not_answer_ping_is_silent_until_something_comes)
+{
+	struct world w;
+	struct call c;
+	doubt_start(&w, &c);
+	raw_until(&w, told, &w);
+	ck_assert_int_eq(codec_h2.peer(w.client), HTTP_PEER_SILENT);
+	run_ms(&w, 120);
+	ck_assert_int_eq(codec_h2.peer(w.client), HTTP_PEER_SILENT);
+	ck_assert_uint_eq(w.readies, 2);
+	raw_frame(HEADERS, END_HEADERS, 1, "\x88", 1); /* a byte of whatever kind */
+	w.readies = 1;
+	raw_until(&w, told, &w);
+	ck_assert_int_eq(codec_h2.peer(w.client), HTTP_PEER_HEARD);
+	doubt_end(&w, &c);
+}
+END_TEST
+
 START_TEST(goaway_tells_which_streams_were_never_processed)
 {
 	static const uint8_t last_is_1[8] = {0, 0, 0, 1, 0, 0, 0, 0};
@@ -248,8 +317,11 @@ Suite *h2_wire_suite(void)
 	tcase_add_loop_test(t, a_frame_that_does_not_end_ends, 0, 2);
 	tcase_add_test(t, frames_that_do_end_may_be_cut_anywhere);
 	tcase_add_test(t, a_dead_peer_is_found_by_ping);
+	tcase_add_test(t, a_dead_peer_is_found_after_the_silence_and_one_ping);
 	suite_add_tcase(s, t);
 	t = tcase_create("client");
+	tcase_add_test(t, a_peer_that_answers_ping_while_its_application_is_slow_is_trusted);
+	tcase_add_test(t, a_peer_that_does_not_answer_ping_is_silent_until_something_comes);
 	tcase_set_timeout(t, 60);
 	tcase_add_test(t, goaway_tells_which_streams_were_never_processed);
 	tcase_add_loop_test(t, malformed_answers_are_resets_of_the_upstream, 0, ARRAY_LEN(bad_answers));
@@ -258,4 +330,3 @@ Suite *h2_wire_suite(void)
 	suite_add_tcase(s, t);
 	return s;
 }
-	tcase_add_test(t, a_dead_peer_is_found_after_the_silence_and_one_ping);

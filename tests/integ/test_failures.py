@@ -398,7 +398,7 @@ def test_a_sidecar_that_restarts_under_many_requests_of_one_connection_is_not_ta
     assert t.result(t.calls(60))[0] == 60
     o = t.orders[1]
     before = t.endpoint(o)
-    clients = [t.web.host.popen(["curl", "-s", "-m", "20", "-d", "x", "-w", " %{http_code}", f"http://{t.vip}/slow-40-{i}"]) for i in range(18)]
+    clients = [t.web.host.popen(["curl", "-s", "-m", "20", "-d", "x", "-w", " %{http_code}", f"http://{t.vip}/slow-20-{i}"]) for i in range(18)]
     wait_until(lambda: sum(len(re.findall("^ran /slow-", a.output(), re.M)) for a in t.apps) == 18, 5, "all at their applications")
     lost = len(re.findall("^ran /slow-", t.apps[1].output(), re.M))
     os.kill(o.worker(), signal.SIGKILL)

@@ -210,11 +210,11 @@ static void on_up_fail(void *ctx, const struct err *err)
 	MUST_BE(t, TUNNEL_MAGIC);
 	bool untrusted = t->peer != NULL && t->peer->err.code != ERR_NONE;
 	struct err why = untrusted ? t->peer->err : *err;
+	bool limit = err->code == ERR_LIMIT; /* ours while it is dialled, of what it may say since */
 	enum reason reason = untrusted                  ? REASON_UPSTREAM_UNTRUSTED
-			     : err->code == ERR_LIMIT   ? REASON_UPSTREAM_FLOOD
-			     : t->up_open               ? REASON_UPSTREAM_RESET
+			     : t->up_open               ? (limit ? REASON_UPSTREAM_FLOOD : REASON_UPSTREAM_RESET)
 			     : err->code == ERR_TIMEOUT ? REASON_CONNECT_TIMEOUT
-			     : err->code == ERR_LIMIT   ? REASON_OVERLOAD
+			     : limit                    ? REASON_OVERLOAD
 							: REASON_CONNECT_FAIL;
 	if (reason == REASON_OVERLOAD) /* ours: another endpoint would not change it, and this one is not to blame */
 		balance_end(t->p->balancer, &t->attempt, OUTCOME_NEUTRAL, REASON_NONE);

@@ -3,6 +3,7 @@
 #include "tests/unit/proxy/spine_world.h"
 
 #include "lib/mem.h"
+#include "lib/pressure.h"
 
 #include <signal.h>
 #include <string.h>
@@ -577,6 +578,35 @@ START_TEST(without_descriptors_it_waits_and_recovers)
 }
 END_TEST
 
+static bool one_out(void *ctx)
+{
+	return w.out.n_sessions == 1;
+}
+
+static long failed_of_all(void)
+{
+	json_t *all = balance_dump(w.out.balancer), *one;
+	size_t i;
+	long failed = 0;
+	ck_assert_uint_eq(json_array_size(all), 1);
+	json_array_foreach(all, i, one) failed += (long)json_integer_value(json_object_get(one, "failed"));
+	json_decref(all);
+	return failed;
+}
+
+START_TEST(want_of_descriptors_is_no_failure_of_the_endpoint)
+{
+	spine_peer_dial(&w, &client, &w.out_addr);
+	ck_assert(spine_until(&w, 3000, one_out, NULL));
+	pressure_set_descriptors(1);
+	spine_peer_say(&client, "SSH-2.0-opaque\r\n");
+	bool over = spine_until(&w, 3000, spine_peer_over, &client);
+	pressure_set_descriptors(0);
+	ck_assert(over);
+	ck_assert_int_eq(failed_of_all(), 0);
+}
+END_TEST
+
 /* --- what may not be said --- */
 
 START_TEST(trailers_cannot_speak_for_a_sidecar)
@@ -629,6 +659,7 @@ Suite *spine_suite(void)
 	tcase_add_checked_fixture(opaque, setup_opaque, teardown);
 	tcase_set_timeout(opaque, 30);
 	tcase_add_test(opaque, opaque_bytes_and_a_reset_at_once_end_the_connection_alone);
+	tcase_add_test(opaque, want_of_descriptors_is_no_failure_of_the_endpoint);
 	suite_add_tcase(s, opaque);
 	tcase_add_checked_fixture(one, setup_far, teardown);
 	tcase_set_timeout(one, 30);

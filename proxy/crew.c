@@ -403,6 +403,8 @@ static void set_limits(struct proxy *p, const struct proxy_options *o)
 	p->own_limits.resets_burst = p->hop_limits.resets_burst = OWN_RESETS_BURST;
 	p->own_limits.resets_rate = p->hop_limits.resets_rate = OWN_RESETS_RATE;
 	p->own_limits.heads_a_turn = p->hop_limits.heads_a_turn = OWN_HEADS_A_TURN;
+	/* The requests of its workload come on the same connections: here all of them would wait for those that it has paced. */
+	p->hop_limits.paces_itself = true;
 }
 
 /* Stations on t's loop, which does not run yet or is the caller's. */

@@ -92,6 +92,7 @@ struct http_limits {
 	uint32_t resets_burst; /* HTTP/2: streams that a client may reset at once; 0: 200 */
 	uint32_t resets_rate;  /* and in each second; 0: 20. Streams that end in order give as many back */
 	uint32_t heads_a_turn; /* HTTP/2: requests that one client begins before others have a turn (turns.h); 0: 4 */
+	bool paces_itself;     /* HTTP/2: a client that is a stranger there is not paced here once more (turns.h) */
 };
 extern const struct http_limits http_limits_default;
 

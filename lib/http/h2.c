@@ -226,7 +226,7 @@ void h2_finish(struct h2_session *s)
 	task_cancel(&s->turn);
 	turns_leave(&s->taker);
 	if (s->role == HTTP_SERVER)
-		turns_owe(loop_turns(s->loop), H2_LOST_COST * s->n_streams);
+		turns_owe(loop_turns(s->loop), &s->taker, H2_LOST_COST * s->n_streams);
 	conn_rx_pause(s->conn, true);
 	conn_flush(s->conn);
 	enum reason lost = why != REASON_NONE       ? why

@@ -232,6 +232,7 @@ const struct conn_events h2_conn_events = {
 void h2_recv_init(struct h2_session *s)
 {
 	taker_init(&s->taker, on_go);
+	s->taker.paced = !s->lim.paces_itself;
 	look_at_share(s);
 	h2_track_init(&s->track, s->role == HTTP_SERVER);
 }

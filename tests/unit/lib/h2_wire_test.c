@@ -126,7 +126,7 @@ START_TEST(a_dead_peer_is_found_after_the_silence_and_one_ping)
 	lim.ping_ms = 400;
 	raw_start(&w, HTTP_SERVER, &lim);
 	uint64_t began = loop_now_ms(w.loop);
-	raw_headers(1, END_STREAM | END_HEADERS, hold_head);
+	raw_headers(1, END_STREAM | END_HEADERS, raw_hold_head);
 	raw_until(&w, server_gone, &w);
 	ck_assert_uint_lt(loop_now_ms(w.loop) - began, 3 * lim.ping_ms - 50);
 	world_done(&w);

@@ -193,7 +193,7 @@ END_TEST
 START_TEST(what_is_owed_shortens_the_next_turns)
 {
 	enter(&all[0], 1000);
-	turns_owe(loop_turns(loop), 10 * TURNS_POINTS);
+	turns_owe(loop_turns(loop), &all[0].taker, 10 * TURNS_POINTS);
 	run_turns(8);
 	ck_assert_uint_eq(all[0].had, 4);
 	run_turns(3);
@@ -203,7 +203,7 @@ START_TEST(what_is_owed_shortens_the_next_turns)
 	run_turns(10);
 	ck_assert_uint_ge(all[0].had, had + 1);
 	ck_assert_uint_le(all[0].had, had + 3);
-	turns_owe(loop_turns(loop), UINT32_MAX); /* bounded */
+	turns_owe(loop_turns(loop), &all[0].taker, UINT32_MAX); /* bounded */
 	had = all[0].had;
 	all[0].cost = 1;
 	run_turns(TURNS_DEBT_MAX / TURNS_POINTS + 2);
@@ -225,6 +225,107 @@ START_TEST(what_a_known_taker_spends_beyond_its_share_is_owed)
 }
 END_TEST
 
+static void strangers_want(unsigned wants, bool paced)
+{
+	for (unsigned i = 0; i < MANY; i++) {
+		all[i].taker.stranger = true;
+		all[i].taker.paced = paced;
+		enter(&all[i], wants);
+	}
+}
+
+static unsigned had_by_all(void)
+{
+	unsigned n = 0;
+	for (unsigned i = 0; i < MANY; i++)
+		n += all[i].had;
+	return n;
+}
+
+static void on_enough(struct timer *t)
+{
+	loop_stop(t->loop);
+}
+
+/* The loop does nothing but serve those who wait. Returns the ms that this took. */
+static uint64_t serve_for(unsigned ms)
+{
+	struct timer enough;
+	uint64_t began = loop_clock_us();
+	timer_init(&enough, loop, on_enough);
+	timer_start(&enough, ms);
+	loop_run(loop);
+	return (loop_clock_us() - began) / 1000;
+}
+
+/* However many they are and however short the turns; each as much as the others. Those that are not paced take what the turns are good for. */
+START_TEST(paced_strangers_keep_to_the_clock)
+{
+	bool paced = _i == 0;
+	strangers_want(1000000, paced);
+	unsigned had = had_by_all(), least = UINT32_MAX, most = 0;
+	uint64_t took = serve_for(30), allowed = TURNS_PACE_MAX + (took + 1) * TURNS_PACE;
+	had = had_by_all() - had;
+	if (!paced) {
+		ck_assert_uint_gt(had, allowed);
+		return;
+	}
+	ck_assert_uint_le(had, allowed);
+	ck_assert_uint_gt(had, TURNS_PACE_MAX); /* the clock goes on */
+	for (unsigned i = 0; i < MANY; i++) {
+		least = MIN(least, all[i].had);
+		most = MAX(most, all[i].had);
+	}
+	ck_assert_uint_le(most - least, 8); /* a share, and one that was cut short */
+}
+END_TEST
+
+/* At once, and if it wants more than its share, in the turns that follow: the points that strangers may not have are not lost. */
+START_TEST(who_is_known_does_not_wait_for_the_clock)
+{
+	strangers_want(1000000, true);
+	turns_owe(loop_turns(loop), &all[0].taker, TURNS_DEBT_MAX);
+	run_turns(TURNS_DEBT_MAX / TURNS_POINTS + 2);
+	unsigned had = had_by_all(), turns = 0;
+	enter(&little, 20 * TURNS_POINTS);
+	ck_assert_uint_eq(little.had, 4);
+	for (; little.wants > 0 && turns < 1000; turns++)
+		run_turns(1);
+	ck_assert_uint_le(turns * TURNS_POINTS, 22 * TURNS_POINTS + had_by_all() - had);
+}
+END_TEST
+
+/* What ended with a stranger's connection is work of strangers: more than the pace may have in store, so that for some ms they get nothing. */
+START_TEST(what_a_paced_stranger_owes_is_paid_by_the_clock)
+{
+	strangers_want(1000000, true);
+	serve_for(5);
+	unsigned had = had_by_all();
+	turns_owe(loop_turns(loop), &all[0].taker, TURNS_DEBT_MAX);
+	uint64_t paid = TURNS_PACE_MAX + (serve_for(2) + 1) * TURNS_PACE;
+	ck_assert_uint_le(had_by_all() - had, paid > TURNS_DEBT_MAX ? paid - TURNS_DEBT_MAX : 0);
+	serve_for(20);
+	ck_assert_uint_gt(had_by_all(), had);
+}
+END_TEST
+
+START_TEST(who_waits_for_the_clock_may_leave_before_the_loop_and_after_it)
+{
+	strangers_want(1000000, true);
+	serve_for(5);
+	ck_assert(turns_waits(&all[0].taker));
+	turns_leave(&all[0].taker);
+	unsigned had = all[0].had, others = had_by_all();
+	serve_for(10);
+	ck_assert_uint_eq(all[0].had, had);
+	ck_assert_uint_gt(had_by_all(), others);
+	loop_free(&loop);
+	for (unsigned i = 0; i < MANY; i++)
+		ck_assert(!turns_waits(&all[i].taker));
+	loop = loop_new(NULL);
+}
+END_TEST
+
 Suite *turns_suite(void)
 {
 	Suite *s = suite_create("turns");
@@ -238,6 +339,10 @@ Suite *turns_suite(void)
 	tcase_add_test(c, strangers_share_the_points_of_a_turn_from_the_first);
 	tcase_add_test(c, what_is_owed_shortens_the_next_turns);
 	tcase_add_test(c, what_a_known_taker_spends_beyond_its_share_is_owed);
+	tcase_add_loop_test(c, paced_strangers_keep_to_the_clock, 0, 2);
+	tcase_add_test(c, who_is_known_does_not_wait_for_the_clock);
+	tcase_add_test(c, what_a_paced_stranger_owes_is_paid_by_the_clock);
+	tcase_add_test(c, who_waits_for_the_clock_may_leave_before_the_loop_and_after_it);
 	suite_add_tcase(s, c);
 	return s;
 }

@@ -301,6 +301,51 @@ START_TEST(who_gives_up_many_requests_begins_fewer_in_a_turn)
 }
 END_TEST
 
+#define OWED 10
+
+/* What it owes is paid by the clock, not by turns: each time more than the pace has in store. */
+START_TEST(a_stranger_is_paced_by_the_clock)
+{
+	struct taker other = {.stranger = true, .paced = true};
+	struct world w;
+	raw_start(&w, HTTP_SERVER, NULL);
+	uint64_t began = loop_clock_us();
+	for (uint32_t i = 0; i < 8 * OWED; i++) {
+		if (i % 8 == 0)
+			turns_owe(loop_turns(w.loop), &other, TURNS_DEBT_MAX);
+		raw_headers(2 * i + 1, END_STREAM | END_HEADERS, raw_hold_head);
+		if (i % 8 == 7)
+			raw_until(&w, seen_so_many, &(struct seen){&w, i + 1});
+	}
+	uint64_t took = (loop_clock_us() - began) / 1000;
+	/* The loop's clock had stood still before the first. */
+	ck_assert_uint_ge(took + 1, (OWED - 1) * (TURNS_DEBT_MAX - TURNS_PACE_MAX) / TURNS_PACE);
+	world_done(&w);
+}
+END_TEST
+
+/* Each ms another stranger owes more than the pace has in store: who is paced gets nothing. */
+static bool seen_in_spite_of_debt(void *arg)
+{
+	const struct seen *s = arg;
+	struct taker other = {.stranger = true, .paced = true};
+	turns_owe(loop_turns(s->w->loop), &other, TURNS_PACE_MAX + TURNS_POINTS);
+	return seen_so_many(arg);
+}
+
+START_TEST(a_stranger_that_paces_itself_is_not_paced_again)
+{
+	struct http_limits lim = http_limits_default;
+	struct world w;
+	lim.paces_itself = true;
+	raw_start(&w, HTTP_SERVER, &lim);
+	for (uint32_t i = 0; i < 90; i++)
+		raw_headers(2 * i + 1, END_STREAM | END_HEADERS, raw_hold_head);
+	raw_until(&w, seen_in_spite_of_debt, &(struct seen){&w, 90});
+	world_done(&w);
+}
+END_TEST
+
 /* What raw_came with the end, and waits for its turn, is served before the end counts. */
 START_TEST(requests_before_the_end_of_the_connection_all_begin)
 {
@@ -370,6 +415,8 @@ Suite *h2_flood_suite(void)
 	tcase_add_loop_test(t, requests_that_come_at_once_begin_in_turns_and_all_are_served, 0, 2);
 	tcase_add_test(t, who_gives_up_many_requests_begins_fewer_in_a_turn);
 	tcase_add_test(t, a_stranger_begins_fewer_in_a_turn);
+	tcase_add_test(t, a_stranger_is_paced_by_the_clock);
+	tcase_add_test(t, a_stranger_that_paces_itself_is_not_paced_again);
 	tcase_add_test(t, heads_count_by_what_they_unpack_to);
 	tcase_add_test(t, settings_count_by_the_streams_whose_windows_they_move);
 	tcase_add_test(t, requests_before_the_end_of_the_connection_all_begin);

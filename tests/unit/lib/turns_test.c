@@ -276,7 +276,8 @@ START_TEST(paced_strangers_keep_to_the_clock)
 		least = MIN(least, all[i].had);
 		most = MAX(most, all[i].had);
 	}
-	ck_assert_uint_le(most - least, most / 4); /* the end of a turn, or of what the clock has given, cuts a share short */
+	/* The end of a turn, or of what the clock has given, cuts a share short. */
+	ck_assert_uint_le(most - least, most / 4);
 }
 END_TEST
 

@@ -38,7 +38,8 @@ void compile_mesh(struct compile *c, const char *trust_domain, const struct cidr
 		  const struct str *roots, size_t n_roots);
 
 /* Compiles for about so many microseconds. False: there is more to do, call it in another turn; what was handed to the hooks by then
- * is a part of the whole and not to be pushed. Changes may come in between. */
+ * is a part of the whole and not to be pushed. Changes may come in between; after 100 calls in a row that left something, the next one
+ * leaves nothing, however long it takes. */
 bool compile_flush(struct compile *c, uint64_t budget_us);
 
 size_t compile_services(const struct compile *c);

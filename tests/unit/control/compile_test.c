@@ -232,6 +232,23 @@ START_TEST(many_changes_are_compiled_in_pieces_that_end_as_one_would)
 }
 END_TEST
 
+/* Else one workload that registers again and again, selected by many services, would keep every push from everybody. */
+START_TEST(changes_that_come_faster_than_they_are_compiled_keep_nothing_back_for_ever)
+{
+	int calls = 0;
+	do {
+		ck_assert_int_lt(calls++, 500);
+		for (int i = 0; i < 30; i++)
+			apply_one_of_many(i, 80 + calls % 2);
+	} while (!compile_flush(c, 0));
+	ck_assert_int_gt(calls, 50);
+	apply_one_of_many(1, 90);
+	for (int i = 2; i < 40; i++)
+		apply_one_of_many(i, 91);
+	ck_assert(!compile_flush(c, 0)); /* it counts anew */
+}
+END_TEST
+
 START_TEST(endpoints_are_the_selected_workloads_on_the_target_port)
 {
 	struct registry_workload *a = workload("orders-1", "orders", "10.0.0.2", "fd00::2", 8080);
@@ -701,6 +718,7 @@ Suite *compile_suite(void)
 	tcase_add_checked_fixture(t, setup, teardown);
 	tcase_set_timeout(t, 60);
 	tcase_add_test(t, many_changes_are_compiled_in_pieces_that_end_as_one_would);
+	tcase_add_test(t, changes_that_come_faster_than_they_are_compiled_keep_nothing_back_for_ever);
 	tcase_add_test(t, service_has_its_addresses_ports_and_manifest);
 	tcase_add_test(t, endpoints_are_the_selected_workloads_on_the_target_port);
 	tcase_add_test(t, change_touches_only_what_depends_on_it);

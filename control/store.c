@@ -81,6 +81,19 @@ static struct store_file *file_new(const char *path)
 	return f;
 }
 
+/* Root's would stay behind, and weftd's own user could not open it: it is whose the store is, where root may give it away. */
+static void give_lock(const struct store_file *f)
+{
+	struct stat store, lock;
+
+	if (geteuid() != 0 || stat(f->path, &store) != 0 || fstat(f->lock, &lock) != 0 || lock.st_uid == store.st_uid)
+		return;
+	if (!S_ISREG(lock.st_mode) || lock.st_nlink != 1) /* a name of a file of somebody else */
+		return;
+	int rc = fchown(f->lock, store.st_uid, store.st_gid);
+	(void)rc;
+}
+
 /* Not on the file itself: closing any descriptor of it would drop SQLite's own locks. The lock's file stays, it is empty. */
 static bool file_lock(struct store_file *f, struct err *err)
 {
@@ -90,9 +103,10 @@ static bool file_lock(struct store_file *f, struct err *err)
 	f->lock = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
 	if (f->lock < 0)
 		err_errno(err, "store %s: its lock %s", f->path, path);
-	else if (flock(f->lock, LOCK_EX | LOCK_NB) == 0)
+	else if (flock(f->lock, LOCK_EX | LOCK_NB) == 0) {
+		give_lock(f);
 		ok = true;
-	else if (errno == EWOULDBLOCK)
+	} else if (errno == EWOULDBLOCK)
 		err_set(err, ERR_STORE, "store %s: another weftd has it open; nothing was changed", f->path);
 	else
 		err_errno(err, "store %s: its lock %s", f->path, path);

@@ -166,6 +166,26 @@ START_TEST(a_second_process_is_refused)
 }
 END_TEST
 
+/* As SQLite does with its own files: who looked into it as root once keeps weftd's own user out by nothing that stays. */
+START_TEST(what_root_leaves_beside_the_file_is_its_owners)
+{
+	char lock[sizeof(path) + 8];
+	struct stat st;
+
+	if (geteuid() != 0)
+		return;
+	store_free(&store);
+	snprintf(lock, sizeof(lock), "%s.lock", path);
+	ck_assert_int_eq(unlink(lock), 0);
+	ck_assert_int_eq(chown(path, 65534, 65533), 0);
+	reopen();
+	ck_assert_int_eq(stat(lock, &st), 0);
+	ck_assert_uint_eq(st.st_uid, 65534);
+	ck_assert_uint_eq(st.st_gid, 65533);
+	ck_assert_int_eq(st.st_mode & 0777, 0600);
+}
+END_TEST
+
 /* --- two connections --- */
 
 static sem_t is_within, may_go;
@@ -691,6 +711,7 @@ Suite *store_suite(void)
 	tcase_add_test(tc, keeps_mesh_and_ca_in_a_private_file);
 	tcase_add_test(tc, does_not_overwrite_a_store);
 	tcase_add_test(tc, a_second_process_is_refused);
+	tcase_add_test(tc, what_root_leaves_beside_the_file_is_its_owners);
 	tcase_add_test(tc, who_reads_beside_a_transaction_sees_what_was_committed_and_who_writes_waits_for_its_end);
 	tcase_add_test(tc, refuses_what_is_no_store);
 	tcase_add_test(tc, refuses_a_corrupt_store);

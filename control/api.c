@@ -285,6 +285,7 @@ static void on_request(void *ctx, struct http_exchange *x)
 static struct http_server *server_new(struct api *a)
 {
 	struct http_server_cfg cfg = {.body_max = API_BODY_MAX,
+				      .bodies_max = API_BODIES_MAX,
 				      .tls = a->cfg.tls,
 				      .connections_max = CONNECTIONS_MAX,
 				      .admit = admit,

@@ -10,9 +10,10 @@
 
 #include <openssl/ssl.h>
 
-#define API_PORT     4811
-#define API_BODY_MAX (32 * 1024 * 1024) /* an apply of many objects */
-#define ADMIN_SA     "admin"            /* spiffe://TD/ns/weft-system/sa/admin */
+#define API_PORT       4811
+#define API_BODY_MAX   (32 * 1024 * 1024)         /* an apply of many objects */
+#define API_BODIES_MAX (8 * (size_t)API_BODY_MAX) /* of calls that are not answered yet, in all */
+#define ADMIN_SA       "admin"                    /* spiffe://TD/ns/weft-system/sa/admin */
 
 struct api_cfg {
 	struct store *store;

@@ -24,6 +24,7 @@ struct http_server {
 	struct http_server_cfg cfg;
 	struct list links;
 	unsigned count;
+	size_t bodies; /* bytes: http_exchange.held of all */
 	bool draining;
 };
 
@@ -49,6 +50,7 @@ struct http_exchange {
 	struct buf body;
 	struct str body_text; /* the body in one piece, once it was asked for */
 	char *body_copy;
+	size_t held; /* bytes of the body, wherever they are */
 	void *user;
 	bool complete, told, answered;
 	struct buf out; /* what of the answer was not yet handed over */
@@ -67,8 +69,15 @@ static void exchange_gone(void *p)
 	mem_free(x);
 }
 
+static void let_go(struct http_exchange *x)
+{
+	x->link->server->bodies -= x->held;
+	x->held = 0;
+}
+
 static void exchange_free(struct http_exchange *x)
 {
+	let_go(x);
 	list_remove(&x->node);
 	loop_defer_free(x->link->server->loop, x, exchange_gone);
 }
@@ -111,6 +120,8 @@ static void reply(struct http_exchange *x, uint16_t status, const char *content_
 	MUST_BE(x, EXCHANGE_MAGIC);
 	MUST(!x->answered && x->st);
 	x->answered = true;
+	if (!x->body_copy) /* nobody has it any more */
+		let_go(x);
 	message_init(&m, &x->arena, false);
 	m.version = HTTP_1_1;
 	m.status = status;
@@ -189,7 +200,16 @@ static void refuse_body(struct http_exchange *x)
 {
 	const struct reason_row *row = reason_row(REASON_BODY_TOO_LARGE);
 	buf_done(&x->body);
+	let_go(x);
 	exchange_reply(x, row->http_status, "text/plain", str_of(row->text));
+}
+
+/* Many at once, each of which would be taken alone. */
+static void refuse_crowd(struct http_exchange *x)
+{
+	buf_done(&x->body);
+	let_go(x);
+	exchange_reply(x, 503, "text/plain", STR("too many large requests at once; try again\n"));
 }
 
 static void on_head(void *ctx, struct message *m)
@@ -228,10 +248,18 @@ static void on_body(void *ctx, struct str bytes)
 	http_stream_ops(x->st)->consumed(x->st, bytes.len);
 	if (x->answered)
 		return;
-	if (x->body.len + bytes.len > x->link->server->cfg.body_max)
+	struct http_server *s = x->link->server;
+	if (x->body.len + bytes.len > s->cfg.body_max) {
 		refuse_body(x);
-	else
-		buf_add_str(&x->body, bytes);
+		return;
+	}
+	if (s->cfg.bodies_max && s->bodies + bytes.len > s->cfg.bodies_max) {
+		refuse_crowd(x);
+		return;
+	}
+	s->bodies += bytes.len;
+	x->held += bytes.len;
+	buf_add_str(&x->body, bytes);
 }
 
 static void body_in_one_piece(struct http_exchange *x)

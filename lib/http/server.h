@@ -10,6 +10,7 @@ struct http_exchange; /* one request waiting for its answer; ends with exchange_
 
 struct http_server_cfg {
 	size_t body_max;          /* larger: 413 */
+	size_t bodies_max;        /* of all requests that have no answer yet; beyond: 503. 0: body_max each */
 	SSL_CTX *tls;             /* NULL: plain. ALPN picks h2 or http/1.1; plain is HTTP/1.1, or HTTP/2 by preface */
 	unsigned connections_max; /* beyond, the oldest that asks nothing is closed for the new one; else the new one */
 	/* A head has arrived, its body has not been read: false when it was answered with exchange_reply() (who may not ask shall
@@ -34,7 +35,8 @@ void http_server_free(struct http_server **s);
 
 const struct message *exchange_request(const struct http_exchange *x);
 struct str exchange_body(const struct http_exchange *x);
-/* The body's bytes, with a NUL behind them, become the caller's (mem_free()); exchange_body() is empty afterwards. */
+/* The body's bytes, with a NUL behind them, become the caller's (mem_free()); exchange_body() is empty afterwards. They
+ * count for cfg.bodies_max until it is answered. */
 char *exchange_take_body(struct http_exchange *x, size_t *ret_len);
 struct conn *exchange_conn(const struct http_exchange *x); /* for the client certificate or the peer address */
 struct arena *exchange_arena(const struct http_exchange *x);

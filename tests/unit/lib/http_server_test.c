@@ -123,8 +123,11 @@ static void *serve(void *arg)
 static void start(unsigned connections_max)
 {
 	struct err err;
-	struct http_server_cfg cfg = {
-	    .body_max = BODY_MAX, .connections_max = connections_max, .on_request = on_request, .on_gone = on_gone};
+	struct http_server_cfg cfg = {.body_max = BODY_MAX,
+				      .bodies_max = BODY_MAX + BODY_MAX / 2,
+				      .connections_max = connections_max,
+				      .on_request = on_request,
+				      .on_gone = on_gone};
 	memset(&srv, 0, sizeof(srv));
 	tls_pair_init(&pair);
 	SSL_CTX_set_alpn_select_cb(pair.server, choose_alpn, NULL);
@@ -324,6 +327,55 @@ static size_t read_raw(int fd, char *to, size_t n)
 	return got;
 }
 
+/* Posts n bytes there and returns the connection. */
+static int post_raw(const char *path, size_t n)
+{
+	char head[128];
+	int fd = dial_raw();
+	char *body = mem_zalloc(n);
+	snprintf(head, sizeof(head), "POST %s HTTP/1.1\r\nHost: t\r\nContent-Length: %zu\r\n\r\n", path, n);
+	ck_assert_int_eq(send(fd, head, strlen(head), MSG_NOSIGNAL), (ssize_t)strlen(head));
+	for (size_t at = 0; at < n;) {
+		ssize_t sent = send(fd, body + at, n - at, MSG_NOSIGNAL);
+		if (sent < 0)
+			break; /* it was refused before its end */
+		at += (size_t)sent;
+	}
+	mem_free(body);
+	return fd;
+}
+
+static bool post_answer_is(const char *begins)
+{
+	char got[64];
+	int fd = post_raw("/echo", BODY_MAX - 1000);
+	size_t n = read_raw(fd, got, strlen(begins));
+	close(fd);
+	return n == strlen(begins) && strcmp(got, begins) == 0;
+}
+
+static void answer_kept(void *arg)
+{
+	on_later(NULL);
+}
+
+START_TEST(bodies_of_many_that_wait_are_bounded_together)
+{
+	int tries = 0;
+	start(16);
+	int fd = post_raw("/never", BODY_MAX - 1000);
+	while (!post_answer_is("HTTP/1.1 503")) /* until the first one is there as a whole */
+		ck_assert_int_lt(tries++, 200);
+	char got[64];
+	ck_assert(loop_post(srv.loop, answer_kept, NULL));
+	ck_assert_uint_eq(read_raw(fd, got, 12), 12);
+	ck_assert_str_eq(got, "HTTP/1.1 200");
+	close(fd);
+	ck_assert(post_answer_is("HTTP/1.1 200"));
+	stop();
+}
+END_TEST
+
 static void expect_raw(const char *in, size_t len, const char *begins)
 {
 	char got[4096];
@@ -388,6 +440,7 @@ Suite *http_server_suite(void)
 	tcase_add_loop_test(tc, answers_calls, 0, WAYS);
 	tcase_add_loop_test(tc, carries_large_bodies_both_ways, 0, WAYS);
 	tcase_add_loop_test(tc, refuses_a_body_that_is_too_large_with_413, 0, WAYS);
+	tcase_add_test(tc, bodies_of_many_that_wait_are_bounded_together);
 	tcase_add_loop_test(tc, a_call_fails_in_words_and_in_time, 0, WAYS);
 	tcase_add_test(tc, plain_connections_speak_by_their_first_bytes);
 	tcase_add_test(tc, at_the_limit_idle_connections_give_way_and_busy_ones_stay);

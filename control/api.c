@@ -344,6 +344,11 @@ bool api_telling(const struct api *a)
 	return clerk_telling(a->clerk);
 }
 
+bool api_busy(const struct api *a)
+{
+	return clerk_busy(a->clerk);
+}
+
 void api_settle(struct api *a)
 {
 	clerk_settle(a->clerk);

@@ -38,6 +38,8 @@ void api_accept(struct api *a, int fd);        /* owns fd: the listener's callba
 void api_set_tls(struct api *a, SSL_CTX *tls); /* after weftd renewed its own certificate; takes a reference */
 /* A call has committed, and not all of what it changed has been told yet: half of it is not to be pushed. */
 bool api_telling(const struct api *a);
+/* A call is run or waits for its turn; those that wait for something to happen do not count. */
+bool api_busy(const struct api *a);
 void api_settle(struct api *a); /* see cfg.told; nothing to do when nobody waits */
 void api_free(struct api **a);  /* waits for the call that is run */
 

@@ -207,6 +207,11 @@ bool clerk_telling(const struct clerk *k)
 	return k->step == TELLING;
 }
 
+bool clerk_busy(const struct clerk *k)
+{
+	return !list_empty(&k->queue);
+}
+
 void clerk_settle(struct clerk *k)
 {
 	if (k->step == TOLD)

@@ -30,6 +30,8 @@ void clerk_take(struct clerk *k, struct call *c);
 /* Nobody wants it any more. True: it had not begun and is the caller's again. False: it is run to its end, on_run() comes. */
 bool clerk_drop(struct clerk *k, struct call *c);
 bool clerk_telling(const struct clerk *k);
+/* A call has been taken and is not run yet. */
+bool clerk_busy(const struct clerk *k);
 /* What was told is compiled. Nothing to do when nobody waits for it. */
 void clerk_settle(struct clerk *k);
 /* After its calls have been dropped. Waits for the one that is run, for which on_run() comes; what it changed is told to nobody. */

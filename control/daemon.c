@@ -24,7 +24,8 @@
 #define BUSY_MS          50   /* a tick waits so long, and no more often than so, while somebody writes to the store */
 #define BUSY_MAX         10   /* together less than LATE_MS: a store that is always busy is waited for, at last */
 #define COMPILE_PIECE_US 5000
-#define END_MS           300 /* for the last answers to leave */
+#define END_MS           300  /* for the last answers to leave */
+#define END_MAX_MS       5000 /* for calls of the API to come to their answers */
 #define RENEW_RETRY_MS   60000
 #define BACKLOG          1024
 #define LINKS_MAX        20000
@@ -394,9 +395,17 @@ static void on_tick(struct timer *t)
 	renew_when_due(d);
 }
 
+/* Who applied something hears that it is there, and not that the connection was closed. */
 static void on_ended(struct timer *t)
 {
-	loop_stop(CONTAINER_OF(t, struct daemon, end)->loop);
+	struct daemon *d = CONTAINER_OF(t, struct daemon, end);
+	bool busy = api_busy(d->api);
+	if ((busy || d->answering) && loop_now_ms(d->loop) < d->end_by_ms) {
+		d->answering = busy;
+		timer_start(&d->end, END_MS);
+		return;
+	}
+	loop_stop(d->loop);
 }
 
 /* Proxies are told to come again; what they registered stays until its leases end, as with every restart. */
@@ -413,6 +422,7 @@ static void on_signal(void *ctx, int signum)
 	d->listeners_len = 0;
 	talk_server_end_all(d->talks, STOPPING_TEXT);
 	push_end_all(d->push, STOPPING_TEXT);
+	d->end_by_ms = loop_now_ms(d->loop) + END_MAX_MS;
 	timer_start(&d->end, END_MS);
 }
 

@@ -43,9 +43,10 @@ struct daemon {
 	/* when */
 	struct task flush; /* compile, then push, at the end of a turn in which something changed */
 	struct timer tick, end;
-	uint64_t ticked_ms; /* when it did last */
-	unsigned put_off;   /* how often the next tick has been */
-	bool ready, stopping;
+	uint64_t ticked_ms;              /* when it did last */
+	unsigned put_off;                /* how often the next tick has been */
+	bool ready, stopping, answering; /* the last one: at its end calls of the API were run */
+	uint64_t end_by_ms;              /* when it stops, whatever is run */
 };
 
 /* daemon_pages.c */

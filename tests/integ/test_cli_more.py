@@ -8,6 +8,7 @@ import re
 import shutil
 import signal
 import socket
+import sqlite3
 import ssl
 import subprocess
 import threading
@@ -403,17 +404,46 @@ def test_every_command_has_help_with_an_example(program):
 # --- calls beside others ---
 
 
-def test_an_apply_whose_client_goes_away_is_there_whole_and_who_reads_meanwhile_sees_nothing_or_all_of_it(mesh):
+def api_socket(mesh):
+    """A connection of the administrator's, over which a test says HTTP/1.1 itself."""
     config = json.loads(mesh.admin.read_text())
     pem = mesh.file("admin.pem", config["certificate"] + config["key"])
     context = ssl.create_default_context(cadata=config["root"])
     context.check_hostname = False
     context.load_cert_chain(pem)
     context.set_alpn_protocols(["http/1.1"])
+    return context.wrap_socket(socket.create_connection(("127.0.0.1", mesh.ports[1]), 30))
+
+
+def apply_request(n):
     many = [{"apiVersion": "v1", "kind": "Service", "metadata": {"name": f"s{i}", "namespace": "shop"}, "spec": {"ports": [{"port": 80}]}}
-            for i in range(1500)]
+            for i in range(n)]
     body = json.dumps({"objects": many}).encode()
-    head = b"POST /v1/apply HTTP/1.1\r\nHost: weftd\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(body)
+    return b"POST /v1/apply HTTP/1.1\r\nHost: weftd\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(body) + body
+
+
+def test_who_applies_while_weftd_is_told_to_stop_is_answered_and_the_answer_is_true(mesh):
+    with api_socket(mesh) as s:
+        s.sendall(b"GET /v1/version HTTP/1.1\r\nHost: weftd\r\n\r\n")
+        assert s.recv(4096).startswith(b"HTTP/1.1 200")
+        other = sqlite3.connect(mesh.store, isolation_level=None)
+        other.execute("BEGIN IMMEDIATE")
+        s.sendall(apply_request(1))  # waits for the other program for up to a second
+        mesh.process.send_signal(signal.SIGTERM)
+        mesh.wait_for(" stopping ")
+        time.sleep(0.5)  # longer than weftd stays when nothing is run
+        other.execute("ROLLBACK")
+        other.close()
+        answer = s.recv(4096)
+    assert re.match(rb"HTTP/1.1 (200|503) ", answer), answer
+    assert mesh.process.wait(10) == 0
+    mesh.process = None
+    mesh.log.clear()
+    mesh.start()
+    assert mesh.revision() == (1 if b" 200 " in answer[:20] else 0)
+
+
+def test_an_apply_whose_client_goes_away_is_there_whole_and_who_reads_meanwhile_sees_nothing_or_all_of_it(mesh):
     seen, over = set(), threading.Event()
 
     def look():
@@ -423,8 +453,8 @@ def test_an_apply_whose_client_goes_away_is_there_whole_and_who_reads_meanwhile_
 
     looking = threading.Thread(target=look)
     looking.start()
-    with context.wrap_socket(socket.create_connection(("127.0.0.1", mesh.ports[1]), 30)) as s:
-        s.sendall(head + body)
+    with api_socket(mesh) as s:
+        s.sendall(apply_request(1500))
         mesh.wait_for("objects=1500", 30)  # committed; its answer is read by nobody
     over.set()
     looking.join()

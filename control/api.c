@@ -220,9 +220,9 @@ static void ask_clerk(struct api *a, struct asked *q)
 
 static void look_at(struct api *a, struct asked *q)
 {
-	if (!call_wants_store(q->call))
-		finish(a, q);
-	else if (q->changed || loop_now_ms(a->loop) >= q->until_ms)
+	if (!call_wants_store(q->call) || (!q->changed && loop_now_ms(a->loop) >= q->until_ms))
+		finish(a, q); /* at its time, whatever the clerk has to do: what the store said still holds */
+	else if (q->changed)
 		ask_clerk(a, q);
 }
 

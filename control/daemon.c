@@ -38,6 +38,8 @@ static const struct cidr vip_ranges[] = {
     {{16, {0xfd, 0x77, 0x65, 0x66, 0x74, 0x00, 0x00, 0x01}}, 64},
 };
 
+_Static_assert(TICK_MS + BUSY_MAX * BUSY_MS < LATE_MS, "a tick that was put off is no sign that weftd did not run");
+
 /* --- clocks --- */
 
 static uint64_t hook_now_ms(void *ctx)

@@ -422,6 +422,30 @@ def apply_request(n):
     return b"POST /v1/apply HTTP/1.1\r\nHost: weftd\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(body) + body
 
 
+def test_who_waits_for_a_change_is_answered_in_time_however_much_others_have_asked(mesh):
+    mesh.ok("apply", "-f", mesh.file("orders.yaml", SERVICE))
+    other = sqlite3.connect(mesh.store, isolation_level=None)
+    with api_socket(mesh) as watch:
+        watch.sendall(b"GET /v1/version HTTP/1.1\r\nHost: weftd\r\n\r\n")
+        assert watch.recv(4096).startswith(b"HTTP/1.1 200")
+        began = time.monotonic()
+        watch.sendall(b"GET /v1/watch/services?revision=1&seconds=2 HTTP/1.1\r\nHost: weftd\r\n\r\n")
+        assert json.loads(mesh.ok("status", "-o", "json"))["revision"] == 1  # in turn after the watch
+        other.execute("BEGIN IMMEDIATE")  # each apply waits a second for it
+        slow = [api_socket(mesh) for _ in range(7)]
+        for s in slow:
+            s.sendall(apply_request(1))
+        answer = watch.recv(4096)
+        took = time.monotonic() - began
+    other.execute("ROLLBACK")
+    other.close()
+    for s in slow:
+        assert re.match(rb"HTTP/1.1 (200|503) ", s.recv(4096))
+        s.close()
+    assert answer.startswith(b"HTTP/1.1 200") and b'{"revision":1,"changes":[]}' in answer, answer
+    assert 1.9 < took < 5, took
+
+
 def test_who_applies_while_weftd_is_told_to_stop_is_answered_and_the_answer_is_true(mesh):
     with api_socket(mesh) as s:
         s.sendall(b"GET /v1/version HTTP/1.1\r\nHost: weftd\r\n\r\n")

@@ -26,7 +26,7 @@ bool db_failed(struct store *s, struct err *err, const char *doing)
 		hint = "; free some space on its disk";
 		break;
 	case SQLITE_BUSY:
-		hint = "; another weftd has it open";
+		hint = "; another program has it open";
 		break;
 	case SQLITE_CORRUPT:
 	case SQLITE_NOTADB:

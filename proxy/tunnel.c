@@ -194,7 +194,8 @@ static bool try_again(struct tunnel *t, enum reason why)
 	stats_retry(t->p->stats, why, within ? "sent" : "budget");
 	if (!within)
 		return false;
-	balance_end(t->p->balancer, &t->attempt, OUTCOME_FAILED, why);
+	/* Want of descriptors is ours and may be over after the pause: the endpoint is not to blame. */
+	balance_end(t->p->balancer, &t->attempt, why == REASON_OVERLOAD ? OUTCOME_NEUTRAL : OUTCOME_FAILED, why);
 	t->tried[t->n_tried++] = t->ep.addr;
 	conn_reset(&t->up);
 	FREE(&t->peer);
@@ -216,10 +217,11 @@ static void on_up_fail(void *ctx, const struct err *err)
 			     : err->code == ERR_TIMEOUT ? REASON_CONNECT_TIMEOUT
 			     : limit                    ? REASON_OVERLOAD
 							: REASON_CONNECT_FAIL;
-	if (reason == REASON_OVERLOAD) /* ours: another endpoint would not change it, and this one is not to blame */
+	if (try_again(t, reason))
+		return;
+	if (reason == REASON_OVERLOAD)
 		balance_end(t->p->balancer, &t->attempt, OUTCOME_NEUTRAL, REASON_NONE);
-	if (reason == REASON_OVERLOAD || !try_again(t, reason))
-		fail(t, reason, why.text);
+	fail(t, reason, why.text);
 }
 
 static const struct conn_events up_events = {

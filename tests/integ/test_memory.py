@@ -176,7 +176,7 @@ def stalled(mesh, how, n):
     return out
 
 
-@pytest.mark.parametrize(("how", "n"), [("http1", 150), ("http2", 250), ("opaque", 220), ("heads", 220)])
+@pytest.mark.parametrize(("how", "n"), [("http1", 150), ("http2", 250), ("opaque", 220), ("heads", 300)])
 def test_readers_that_stand_still_are_reset_and_nobody_else_is(mesh, how, n):
     """heads: of requests that are not answered, 30 KB each; no body waits anywhere."""
     readers_stand_still(mesh, how, n)

@@ -114,15 +114,6 @@ static bool file_lock(struct store_file *f, struct err *err)
 	return ok;
 }
 
-/* The system's files with the journal's index in our own memory, which connections of one process share. In a mapped file, as is usual,
- * a commit may wait for the kernel to write a page of that back: 20 to 40 ms were seen. NULL: whatever a test has put in its place. */
-static const char *vfs_name(void)
-{
-	const sqlite3_vfs *usual = sqlite3_vfs_find(NULL);
-
-	return usual && strcmp(usual->zName, "unix") == 0 ? "unix-excl" : NULL;
-}
-
 static struct store *store_new(struct store_file *file, struct err *err)
 {
 	struct store *s = NEW(struct store);
@@ -131,8 +122,7 @@ static struct store *store_new(struct store_file *file, struct err *err)
 	s->file = file;
 	file->connections++;
 	list_init(&s->watches);
-	if (sqlite3_open_v2(file->path, &s->db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOFOLLOW, vfs_name()) !=
-	    SQLITE_OK) {
+	if (sqlite3_open_v2(file->path, &s->db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOFOLLOW, NULL) != SQLITE_OK) {
 		db_failed(s, err, "open");
 		store_free(&s);
 		return NULL;

@@ -10,6 +10,7 @@
 #include "control/issue_call.h"
 #include "control/own_cert.h"
 #include "lib/event.h"
+#include "lib/fdtable.h"
 #include "lib/mem.h"
 
 #include <malloc.h>
@@ -28,6 +29,7 @@
 #define END_MAX_MS       5000 /* for calls of the API to come to their answers */
 #define RENEW_RETRY_MS   60000
 #define BACKLOG          1024
+#define DESCRIPTORS      8192
 #define LINKS_MAX        20000
 #define PAGES_MAX        64
 #define STOPPING_TEXT    "weftd is stopping"
@@ -428,7 +430,7 @@ static void on_signal(void *ctx, int signum)
 	timer_start(&d->end, END_MS);
 }
 
-/* Thousands of links need descriptors; what the system allows is taken. */
+/* Thousands of links need descriptors; what the system allows is taken, and there is room for most before the API's thread is made. */
 static void raise_descriptors(void)
 {
 	struct rlimit l;
@@ -436,6 +438,7 @@ static void raise_descriptors(void)
 		l.rlim_cur = l.rlim_max;
 		(void)setrlimit(RLIMIT_NOFILE, &l);
 	}
+	fdtable_reserve(DESCRIPTORS);
 }
 
 static bool start(struct daemon *d, struct err *err)

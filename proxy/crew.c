@@ -9,6 +9,7 @@
 
 #include "lib/chunk.h"
 #include "lib/event.h"
+#include "lib/fdtable.h"
 #include "lib/mem.h"
 #include "proxy/options.h"
 #include "proxy/session.h"
@@ -21,6 +22,7 @@
 #include <sys/prctl.h>
 
 #define IDLE_DOWNSTREAM_MS (3600 * 1000)
+#define DESCRIPTORS        8192 /* beyond these opening one may wait */
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
 #define STACK_SIZE (4u << 20)
 #else
@@ -496,6 +498,8 @@ struct crew *crew_new(const struct crew_cfg *cfg, struct err *err)
 		ok = make(&c->v[i], cfg, err);
 	if (ok && credential != NULL)
 		crew_identity(c, credential);
+	if (c->n > 1)
+		fdtable_reserve(DESCRIPTORS);
 	for (unsigned i = 0; i < c->n && ok && c->n > 1; i++)
 		ok = start(&c->v[i], err);
 	if (!ok)

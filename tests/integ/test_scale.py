@@ -135,5 +135,5 @@ def test_four_hundred_handshakes_at_once_keep_nobody_waiting(large):
         waits = [ask_live()]
         while not select.select([s], [], [], 0)[0]:
             waits.append(ask_live())
-    # All together take 50 to 100 ms, eight of them a turn of 2. Of the first two answers 20 to 45 ms have been seen in which weftd did not run.
-    assert len(waits) >= 5 and max(waits) <= 60 and sorted(waits)[-3] <= 25, waits
+    # All together take 50 to 100 ms, eight of them a turn of 2.
+    assert len(waits) >= 5 and max(waits) <= 25, waits

@@ -112,17 +112,22 @@ static void on_clock(struct timer *timer)
 	loop_next_turn(t->loop, &t->task);
 }
 
+/* The clock has a whole share for it: less each time for who comes last would add up. */
+static bool clock_allows(const struct turns *t, const struct taker *k)
+{
+	return !is_paced(k) || t->pace_milli >= MIN(k->share, TURNS_PACE_MAX) * (int64_t)1000;
+}
+
 /* A share, or what the turn's points are still good for. It costs at least one, so that a turn ends. */
 static void serve(struct turns *t, struct taker *k)
 {
-	int32_t most = points_for(t, k);
 	list_remove(&k->node);
-	if (most <= 0) { /* the turn has points: it is the clock */
+	if (!clock_allows(t, k)) {
 		wait_for_clock(t, k);
 		return;
 	}
 	bool paced = is_paced(k);
-	give(k, t->round, MIN(k->share, most));
+	give(k, t->round, MIN(k->share, t->points));
 	k->go(k);
 	int32_t points = spent(k);
 	points = MAX(points, 1);

@@ -276,8 +276,7 @@ START_TEST(paced_strangers_keep_to_the_clock)
 		least = MIN(least, all[i].had);
 		most = MAX(most, all[i].had);
 	}
-	/* The end of a turn, or of what the clock has given, cuts a share short. */
-	ck_assert_uint_le(most - least, most / 4);
+	ck_assert_uint_le(most - least, 8); /* a share, and one that was cut short */
 }
 END_TEST
 

@@ -2,11 +2,10 @@
 /* api_test.c: the calls of the API, without their transport. */
 #include "control/api_call.h"
 
-#include "certs/ca.h"
 #include "certs/token.h"
-#include "control/vip.h"
 #include "lib/mem.h"
 #include "tests/fuzz/world/api_once.h"
+#include "tests/unit/control/own_store.h"
 
 #include <check.h>
 #include <openssl/evp.h>
@@ -17,7 +16,6 @@
 	"{\"apiVersion\":\"v1\",\"kind\":\"Service\",\"metadata\":{\"name\":\"orders\",\"namespace\":\"shop\"}," \
 	"\"spec\":{\"ports\":[{\"port\":%d}]}}"
 
-static char dir[64], path[128];
 static struct api_cfg cfg;
 static struct err err;
 static json_t *answer;
@@ -26,28 +24,14 @@ static unsigned seconds;
 
 static void make(void)
 {
-	static uint8_t byte[1] = {1};
-	struct ca_material ca = {byte, byte, byte, byte, 1, 1, 1, 1};
-	struct store_mesh m = {.trust_domain = "mesh.test", .server = "10.0.0.1:4810", .cidrs_len = 2};
-
-	ck_assert(cidr_parse(STR(VIP_CIDR_V4), &m.cidrs[0]) && cidr_parse(STR(VIP_CIDR_V6), &m.cidrs[1]));
-	snprintf(dir, sizeof(dir), "/tmp/weft-api-XXXXXX");
-	ck_assert_ptr_nonnull(mkdtemp(dir));
-	snprintf(path, sizeof(path), "%s/weft.db", dir);
-	ck_assert_msg(store_create(path, &m, &ca, &err), "%s", err.text);
-	cfg = (struct api_cfg){.store = store_open(path, &err), .root_hash = {0xab}};
-	ck_assert_msg(cfg.store != NULL, "%s", err.text);
+	cfg = (struct api_cfg){.store = own_store_make(), .root_hash = {0xab}};
 }
 
 static void drop(void)
 {
-	char command[128];
-
 	json_decref(answer);
 	answer = NULL;
-	store_free(&cfg.store);
-	snprintf(command, sizeof(command), "rm -rf '%s'", dir);
-	ck_assert_int_eq(system(command), 0);
+	own_store_drop(&cfg.store);
 }
 
 static unsigned call(const char *method, const char *target, const char *body)
@@ -249,7 +233,7 @@ START_TEST(a_token_carries_what_the_store_knows)
 	ck_assert_str_eq(t.ns, "shop");
 	ck_assert_str_eq(t.sa, "orders");
 	ck_assert_str_eq(t.server, "10.0.0.1:4810");
-	ck_assert_str_eq(t.cidrs, "240.0.0.0/4,fd77:6566:7400:1::/64");
+	ck_assert_str_eq(t.cidrs, "10.1.0.0/16,240.0.0.0/4,fd77:6566:7400:1::/64");
 	ck_assert_int_eq(t.root_hash[0], 0xab);
 	ck_assert_msg(store_token_get(cfg.store, t.id, &row, &err), "%s", err.text);
 	token_secret_hash(t.secret, hash);

@@ -2,16 +2,14 @@
 /* clerk_test.c: calls of the API on a thread of their own. */
 #include "control/api_clerk.h"
 
-#include "certs/ca.h"
 #include "lib/mem.h"
+#include "tests/unit/control/own_store.h"
 
 #include <check.h>
-#include <stdio.h>
 #include <stdlib.h>
 
 #define OBJECTS 450
 
-static char dir[64], path[128];
 static struct loop *loop;
 static struct api_cfg cfg;
 static struct clerk *clerk;
@@ -55,18 +53,8 @@ static void on_told(void *ctx)
 
 static void make(void)
 {
-	static uint8_t byte[1] = {1};
-	struct ca_material ca = {byte, byte, byte, byte, 1, 1, 1, 1};
-	struct store_mesh m = {.trust_domain = "mesh.test", .cidrs_len = 1};
-
 	pieces = changes = told = run = 0;
-	ck_assert(cidr_parse(STR("10.1.0.0/16"), &m.cidrs[0]));
-	snprintf(dir, sizeof(dir), "/tmp/weft-clerk-XXXXXX");
-	ck_assert_ptr_nonnull(mkdtemp(dir));
-	snprintf(path, sizeof(path), "%s/weft.db", dir);
-	ck_assert_msg(store_create(path, &m, &ca, &err), "%s", err.text);
-	cfg = (struct api_cfg){.store = store_open(path, &err)};
-	ck_assert_msg(cfg.store != NULL, "%s", err.text);
+	cfg = (struct api_cfg){.store = own_store_make()};
 	loop = loop_new(&err);
 	list_init(&watch.node);
 	watch.on_change = on_change;
@@ -85,14 +73,10 @@ static void hire(size_t stop_after, bool settle)
 
 static void drop(void)
 {
-	char command[128];
-
 	clerk_free(&clerk);
 	store_unwatch(&watch);
 	loop_free(&loop);
-	store_free(&cfg.store);
-	snprintf(command, sizeof(command), "rm -rf '%s'", dir);
-	ck_assert_int_eq(system(command), 0);
+	own_store_drop(&cfg.store);
 }
 
 static struct call *call_of(size_t owner, const char *method, const char *target, char *body)

@@ -1,103 +1,20 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* compile_test.c: what proxies get for what was applied and registered. */
-#include "control/compile.h"
-
+/* compile_test.c: what proxies get for what was applied and registered; routes are compile_route_test.c's. */
 #include "control/compile_route.h"
-#include "control/kind.h"
 #include "lib/json.h"
 #include "lib/mem.h"
-#include "lib/proto/xds.pb-c.h"
+#include "tests/unit/control/compiled.h"
 
-#include <check.h>
 #include <stdio.h>
 #include <stdlib.h>
 
-static struct compile *c;
-static struct pushed *now_there[128];
-static size_t n_there;
-static unsigned sets, removes, warns, dirties;
 static struct err err;
-
-static struct pushed **find(enum pushed_type type, const char *key)
-{
-	for (size_t i = 0; i < n_there; i++)
-		if (now_there[i]->type == type && strcmp(now_there[i]->key, key) == 0)
-			return &now_there[i];
-	return NULL;
-}
-
-static void hook_set(void *ctx, struct pushed *res)
-{
-	struct pushed **at = find(res->type, res->key);
-	if (at && strcmp((*at)->version, res->version) == 0)
-		return;
-	sets++;
-	if (at)
-		pushed_unref(at);
-	else
-		at = &now_there[n_there++];
-	*at = pushed_ref(res);
-}
-
-static void hook_remove(void *ctx, enum pushed_type type, const char *key)
-{
-	struct pushed **at = find(type, key);
-	ck_assert_ptr_nonnull(at);
-	removes++;
-	pushed_unref(at);
-	*at = now_there[--n_there];
-}
-
-static void hook_warn(void *ctx, const char *text)
-{
-	warns++;
-}
-
-static void hook_dirty(void *ctx)
-{
-	dirties++;
-}
-
-static void setup(void)
-{
-	static const struct compile_hooks hooks = {hook_set, hook_remove, hook_warn, hook_dirty};
-	sets = removes = warns = dirties = 0;
-	n_there = 0;
-	c = compile_new(&hooks, NULL);
-}
-
-static void teardown(void)
-{
-	compile_free(&c);
-	while (n_there)
-		pushed_unref(&now_there[--n_there]);
-}
-
-/* As the store would have it: checked, normalised, with the addresses that the store gives. */
-static void apply(const char *text, const char *vips)
-{
-	json_t *in = json_read(str_of(text), &err);
-	ck_assert_msg(in != NULL, "%s", err.text);
-	struct object o;
-	ck_assert_msg(object_check(in, "default", &o, &err), "%s", err.text);
-	if (vips)
-		json_object_set_new(json_object_get(o.body, "spec"), "clusterIPs", json_read(str_of(vips), &err));
-	ck_assert_msg(compile_object(c, o.kind->name, o.ns, o.name, o.body, &err), "%s", err.text);
-	json_decref(o.body);
-	json_decref(in);
-}
-
-static void delete (const char *kind, const char *name)
-{
-	ck_assert(compile_object(c, kind, "shop", name, NULL, &err));
-}
 
 #define ORDERS                                                                                                 \
 	"{\"apiVersion\": \"v1\", \"kind\": \"Service\", \"metadata\": {\"name\": \"orders\", \"namespace\": " \
 	"\"shop\"},"                                                                                           \
 	" \"spec\": {\"selector\": {\"app\": \"orders\"}, \"ports\": [{\"name\": \"http\", \"port\": 80, "     \
 	"\"targetPort\": 8080}]}}"
-#define VIPS "[\"240.0.0.1\", \"fd77:6566:7400:1::1\"]"
 
 /* A registered workload as the registry would show it. */
 static struct registry_workload *workload(const char *instance, const char *app, const char *v4, const char *v6,
@@ -130,46 +47,23 @@ static void workload_drop(struct registry_workload *w)
 	mem_free(w);
 }
 
-static const struct pushed *there(enum pushed_type type, const char *key)
-{
-	struct pushed **at = find(type, key);
-	ck_assert_msg(at != NULL, "%s %s is not there", pushed_type_label(type), key);
-	return *at;
-}
-
-/* The message inside, unpacked by its descriptor. */
-static void *open_up(const struct pushed *r, const ProtobufCMessageDescriptor *d)
-{
-	Envoy__Service__Discovery__V3__Resource *m =
-	    envoy__service__discovery__v3__resource__unpack(NULL, r->packed.len, (const uint8_t *)r->packed.p);
-	ck_assert_ptr_nonnull(m);
-	ck_assert_str_eq(m->version, r->version);
-	ck_assert_str_eq(m->name, r->name);
-	void *inside = protobuf_c_message_unpack(d, NULL, m->resource->value.len, m->resource->value.data);
-	ck_assert_ptr_nonnull(inside);
-	envoy__service__discovery__v3__resource__free_unpacked(m, NULL);
-	return inside;
-}
-
 static Weft__V1__Endpoints *endpoints(void)
 {
-	return open_up(there(PUSHED_ENDPOINTS, "shop/orders"), &weft__v1__endpoints__descriptor);
+	return compiled_open(compiled_there(PUSHED_ENDPOINTS, "shop/orders"), &weft__v1__endpoints__descriptor);
 }
-
-#define DONE(m) protobuf_c_message_free_unpacked(&(m)->base, NULL)
 
 START_TEST(service_has_its_addresses_ports_and_manifest)
 {
-	apply(ORDERS, VIPS);
-	ck_assert_uint_ge(dirties, 1);
-	ck_assert_uint_eq(n_there, 0); /* in the flush, not before */
-	ck_assert(compile_flush(c, UINT64_MAX));
-	ck_assert_uint_eq(n_there, 3);
-	const struct pushed *r = there(PUSHED_SERVICE, "shop/orders");
+	compiled_apply(ORDERS, VIPS);
+	ck_assert_uint_ge(compiled.dirties, 1);
+	ck_assert_uint_eq(compiled.n_there, 0); /* in the flush, not before */
+	ck_assert(compile_flush(compiled.c, UINT64_MAX));
+	ck_assert_uint_eq(compiled.n_there, 3);
+	const struct pushed *r = compiled_there(PUSHED_SERVICE, "shop/orders");
 	ck_assert_uint_eq(r->n_aliases, 2);
 	ck_assert_str_eq(r->aliases[0], "addr:240.0.0.1");
 	ck_assert_str_eq(r->aliases[1], "addr:fd77:6566:7400:1::1");
-	Weft__V1__Service *s = open_up(r, &weft__v1__service__descriptor);
+	Weft__V1__Service *s = compiled_open(r, &weft__v1__service__descriptor);
 	ck_assert_str_eq(s->name, "orders");
 	ck_assert_str_eq(s->namespace_, "shop");
 	ck_assert_uint_eq(s->n_vips, 2);
@@ -179,19 +73,20 @@ START_TEST(service_has_its_addresses_ports_and_manifest)
 	ck_assert_uint_eq(s->ports[0]->port, 80);
 	ck_assert_int_eq(s->ports[0]->protocol, WEFT__V1__PROTOCOL__HTTP);
 	DONE(s);
-	Weft__V1__Manifest *m = open_up(there(PUSHED_MANIFEST, "shop/orders"), &weft__v1__manifest__descriptor);
+	Weft__V1__Manifest *m =
+	    compiled_open(compiled_there(PUSHED_MANIFEST, "shop/orders"), &weft__v1__manifest__descriptor);
 	ck_assert_str_eq(m->service, "shop/orders");
 	ck_assert_uint_eq(m->n_entries, 1);
 	ck_assert_str_eq(m->entries[0]->type_url, "type.googleapis.com/weft.v1.Service");
 	ck_assert_str_eq(m->entries[0]->name, "shop/orders");
 	ck_assert_str_eq(m->entries[0]->version, r->version);
 	DONE(m);
-	ck_assert_uint_eq(there(PUSHED_MANIFEST, "shop/orders")->n_aliases, 2);
-	ck_assert_uint_eq(there(PUSHED_ENDPOINTS, "shop/orders")->n_aliases, 2);
+	ck_assert_uint_eq(compiled_there(PUSHED_MANIFEST, "shop/orders")->n_aliases, 2);
+	ck_assert_uint_eq(compiled_there(PUSHED_ENDPOINTS, "shop/orders")->n_aliases, 2);
 	Weft__V1__Endpoints *e = endpoints();
 	ck_assert_uint_eq(e->n_endpoints, 0);
 	DONE(e);
-	ck_assert_uint_eq(compile_services(c), 1);
+	ck_assert_uint_eq(compile_services(compiled.c), 1);
 }
 END_TEST
 
@@ -202,7 +97,7 @@ static void apply_one_of_many(int i, int port)
 	    "{\"apiVersion\": \"v1\", \"kind\": \"Service\", \"metadata\": {\"name\": \"s%d\", \"namespace\":"
 	    " \"shop\"}, \"spec\": {\"ports\": [{\"port\": %d}]}}",
 	    i, port);
-	apply(text, VIPS);
+	compiled_apply(text, VIPS);
 	mem_free(text);
 }
 
@@ -211,22 +106,23 @@ START_TEST(many_changes_are_compiled_in_pieces_that_end_as_one_would)
 	unsigned rounds = 1;
 	for (int i = 0; i < 40; i++)
 		apply_one_of_many(i, 80);
-	ck_assert(!compile_flush(c, 0));
-	ck_assert_uint_gt(n_there, 0);
-	ck_assert_uint_lt(n_there, 3 * 40);
+	ck_assert(!compile_flush(compiled.c, 0));
+	ck_assert_uint_gt(compiled.n_there, 0);
+	ck_assert_uint_lt(compiled.n_there, 3 * 40);
 	apply_one_of_many(7, 81); /* in between */
-	while (!compile_flush(c, 0))
+	while (!compile_flush(compiled.c, 0))
 		rounds++;
 	ck_assert_uint_ge(rounds, 2);
-	ck_assert_uint_eq(n_there, 3 * 40);
+	ck_assert_uint_eq(compiled.n_there, 3 * 40);
 	for (int i = 0; i < 40; i++) {
 		char name[20];
 		snprintf(name, sizeof(name), "shop/s%d", i);
-		Weft__V1__Manifest *m = open_up(there(PUSHED_MANIFEST, name), &weft__v1__manifest__descriptor);
-		ck_assert_str_eq(m->entries[0]->version, there(PUSHED_SERVICE, name)->version);
+		Weft__V1__Manifest *m =
+		    compiled_open(compiled_there(PUSHED_MANIFEST, name), &weft__v1__manifest__descriptor);
+		ck_assert_str_eq(m->entries[0]->version, compiled_there(PUSHED_SERVICE, name)->version);
 		DONE(m);
 	}
-	Weft__V1__Service *s = open_up(there(PUSHED_SERVICE, "shop/s7"), &weft__v1__service__descriptor);
+	Weft__V1__Service *s = compiled_open(compiled_there(PUSHED_SERVICE, "shop/s7"), &weft__v1__service__descriptor);
 	ck_assert_uint_eq(s->ports[0]->port, 81);
 	DONE(s);
 }
@@ -240,12 +136,12 @@ START_TEST(changes_that_come_faster_than_they_are_compiled_keep_nothing_back_for
 		ck_assert_int_lt(calls++, 500);
 		for (int i = 0; i < 30; i++)
 			apply_one_of_many(i, 80 + calls % 2);
-	} while (!compile_flush(c, 0));
+	} while (!compile_flush(compiled.c, 0));
 	ck_assert_int_gt(calls, 50);
 	apply_one_of_many(1, 90);
 	for (int i = 2; i < 40; i++)
 		apply_one_of_many(i, 91);
-	ck_assert(!compile_flush(c, 0)); /* it counts anew */
+	ck_assert(!compile_flush(compiled.c, 0)); /* it counts anew */
 }
 END_TEST
 
@@ -254,11 +150,11 @@ START_TEST(endpoints_are_the_selected_workloads_on_the_target_port)
 	struct registry_workload *a = workload("orders-1", "orders", "10.0.0.2", "fd00::2", 8080);
 	struct registry_workload *b = workload("pay-1", "pay", "10.0.0.3", NULL, 8080);
 	struct registry_workload *d = workload("orders-2", "orders", "10.0.0.4", NULL, 9999); /* listens elsewhere */
-	apply(ORDERS, VIPS);
-	compile_workload(c, a);
-	compile_workload(c, b);
-	compile_workload(c, d);
-	ck_assert(compile_flush(c, UINT64_MAX));
+	compiled_apply(ORDERS, VIPS);
+	compile_workload(compiled.c, a);
+	compile_workload(compiled.c, b);
+	compile_workload(compiled.c, d);
+	ck_assert(compile_flush(compiled.c, UINT64_MAX));
 	Weft__V1__Endpoints *e = endpoints();
 	ck_assert_str_eq(e->service, "shop/orders");
 	ck_assert_uint_eq(e->n_endpoints, 2);
@@ -278,25 +174,25 @@ START_TEST(endpoints_are_the_selected_workloads_on_the_target_port)
 	json_object_set_new(a->labels, "app", json_string("orders"));
 	json_t *before = a->labels;
 	a->labels = changed;
-	compile_workload(c, a);
-	ck_assert(compile_flush(c, UINT64_MAX));
+	compile_workload(compiled.c, a);
+	ck_assert(compile_flush(compiled.c, UINT64_MAX));
 	e = endpoints();
 	ck_assert_uint_eq(e->n_endpoints, 0);
 	DONE(e);
 	json_decref(a->labels);
 	a->labels = before;
-	compile_workload(c, a);
-	ck_assert(compile_flush(c, UINT64_MAX));
+	compile_workload(compiled.c, a);
+	ck_assert(compile_flush(compiled.c, UINT64_MAX));
 	e = endpoints();
 	ck_assert_uint_eq(e->n_endpoints, 2);
 	DONE(e);
-	compile_workload_gone(c, a);
-	ck_assert(compile_flush(c, UINT64_MAX));
+	compile_workload_gone(compiled.c, a);
+	ck_assert(compile_flush(compiled.c, UINT64_MAX));
 	e = endpoints();
 	ck_assert_uint_eq(e->n_endpoints, 0);
 	DONE(e);
-	compile_workload_gone(c, b);
-	compile_workload_gone(c, d);
+	compile_workload_gone(compiled.c, b);
+	compile_workload_gone(compiled.c, d);
 	workload_drop(a);
 	workload_drop(b);
 	workload_drop(d);
@@ -305,21 +201,22 @@ END_TEST
 
 START_TEST(change_touches_only_what_depends_on_it)
 {
-	apply(ORDERS, VIPS);
-	apply("{\"apiVersion\": \"v1\", \"kind\": \"Service\", \"metadata\": {\"name\": \"pay\", \"namespace\": "
-	      "\"shop\"},"
-	      " \"spec\": {\"selector\": {\"app\": \"pay\"}, \"ports\": [{\"port\": 80}]}}",
-	      "[\"240.0.0.2\"]");
-	ck_assert(compile_flush(c, UINT64_MAX));
-	unsigned before = sets;
+	compiled_apply(ORDERS, VIPS);
+	compiled_apply(
+	    "{\"apiVersion\": \"v1\", \"kind\": \"Service\", \"metadata\": {\"name\": \"pay\", \"namespace\": "
+	    "\"shop\"},"
+	    " \"spec\": {\"selector\": {\"app\": \"pay\"}, \"ports\": [{\"port\": 80}]}}",
+	    "[\"240.0.0.2\"]");
+	ck_assert(compile_flush(compiled.c, UINT64_MAX));
+	unsigned before = compiled.sets;
 	struct registry_workload *w = workload("orders-1", "orders", "10.0.0.2", NULL, 8080);
-	compile_workload(c, w);
-	ck_assert(compile_flush(c, UINT64_MAX));
-	ck_assert_uint_eq(sets, before + 3); /* Workload, Self, Endpoints of orders */
-	compile_workload(c, w);
-	ck_assert(compile_flush(c, UINT64_MAX));
-	ck_assert_uint_eq(sets, before + 3); /* same content, same version */
-	compile_workload_gone(c, w);
+	compile_workload(compiled.c, w);
+	ck_assert(compile_flush(compiled.c, UINT64_MAX));
+	ck_assert_uint_eq(compiled.sets, before + 3); /* Workload, Self, Endpoints of orders */
+	compile_workload(compiled.c, w);
+	ck_assert(compile_flush(compiled.c, UINT64_MAX));
+	ck_assert_uint_eq(compiled.sets, before + 3); /* same content, same version */
+	compile_workload_gone(compiled.c, w);
 	workload_drop(w);
 }
 END_TEST
@@ -329,15 +226,15 @@ START_TEST(order_of_arrival_does_not_show)
 	struct registry_workload *a = workload("orders-1", "orders", "10.0.0.2", NULL, 8080);
 	struct registry_workload *b = workload("orders-2", "orders", "10.0.0.3", NULL, 8080);
 	char version[2][PUSHED_VERSION_LEN + 1];
-	apply(ORDERS, VIPS);
+	compiled_apply(ORDERS, VIPS);
 	for (int round = 0; round < 2; round++) {
-		compile_workload(c, round ? a : b);
-		compile_workload(c, round ? b : a);
-		ck_assert(compile_flush(c, UINT64_MAX));
-		memcpy(version[round], there(PUSHED_ENDPOINTS, "shop/orders")->version, sizeof(version[0]));
-		compile_workload_gone(c, a);
-		compile_workload_gone(c, b);
-		ck_assert(compile_flush(c, UINT64_MAX));
+		compile_workload(compiled.c, round ? a : b);
+		compile_workload(compiled.c, round ? b : a);
+		ck_assert(compile_flush(compiled.c, UINT64_MAX));
+		memcpy(version[round], compiled_there(PUSHED_ENDPOINTS, "shop/orders")->version, sizeof(version[0]));
+		compile_workload_gone(compiled.c, a);
+		compile_workload_gone(compiled.c, b);
+		ck_assert(compile_flush(compiled.c, UINT64_MAX));
 	}
 	ck_assert_str_eq(version[0], version[1]);
 	workload_drop(a);
@@ -348,11 +245,11 @@ END_TEST
 START_TEST(workload_and_self_say_what_registered)
 {
 	struct registry_workload *w = workload("orders-1", "orders", "10.0.0.2", "fd00::2", 8080);
-	compile_workload(c, w);
-	const struct pushed *r = there(PUSHED_WORKLOAD, "shop/orders-1");
+	compile_workload(compiled.c, w);
+	const struct pushed *r = compiled_there(PUSHED_WORKLOAD, "shop/orders-1");
 	ck_assert_uint_eq(r->n_aliases, 2);
 	ck_assert_str_eq(r->aliases[0], "addr:10.0.0.2");
-	Weft__V1__Workload *m = open_up(r, &weft__v1__workload__descriptor);
+	Weft__V1__Workload *m = compiled_open(r, &weft__v1__workload__descriptor);
 	ck_assert_str_eq(m->name, "orders-1");
 	ck_assert(m->meshed);
 	ck_assert_str_eq(m->identity, "spiffe://td/ns/shop/sa/orders");
@@ -360,15 +257,15 @@ START_TEST(workload_and_self_say_what_registered)
 	ck_assert_uint_eq(m->ports[0]->port, 8080);
 	ck_assert_int_eq(m->ports[0]->protocol, WEFT__V1__PROTOCOL__HTTP);
 	DONE(m);
-	r = there(PUSHED_SELF, "shop/orders-1");
+	r = compiled_there(PUSHED_SELF, "shop/orders-1");
 	ck_assert_str_eq(r->name, "self");
 	ck_assert_uint_eq(r->n_aliases, 0);
-	Weft__V1__Self *s = open_up(r, &weft__v1__self__descriptor);
+	Weft__V1__Self *s = compiled_open(r, &weft__v1__self__descriptor);
 	ck_assert_str_eq(s->service_account, "orders");
 	ck_assert_uint_eq(s->n_ports, 1);
 	DONE(s);
-	compile_workload_gone(c, w);
-	ck_assert_uint_eq(n_there, 0);
+	compile_workload_gone(compiled.c, w);
+	ck_assert_uint_eq(compiled.n_there, 0);
 	workload_drop(w);
 }
 END_TEST
@@ -382,14 +279,14 @@ END_TEST
 START_TEST(slices_add_endpoints_outside_the_mesh)
 {
 	/* the slice may come before its service */
-	apply(SLICE("s1", "orders",
-		    "{\"addresses\": [\"192.168.7.1\"]}, {\"addresses\": [\"192.168.7.2\"], "
-		    "\"conditions\": {\"ready\": false}}"),
-	      NULL);
-	ck_assert(compile_flush(c, UINT64_MAX));
-	ck_assert_uint_eq(n_there, 0);
-	apply(ORDERS, VIPS);
-	ck_assert(compile_flush(c, UINT64_MAX));
+	compiled_apply(SLICE("s1", "orders",
+			     "{\"addresses\": [\"192.168.7.1\"]}, {\"addresses\": [\"192.168.7.2\"], "
+			     "\"conditions\": {\"ready\": false}}"),
+		       NULL);
+	ck_assert(compile_flush(compiled.c, UINT64_MAX));
+	ck_assert_uint_eq(compiled.n_there, 0);
+	compiled_apply(ORDERS, VIPS);
+	ck_assert(compile_flush(compiled.c, UINT64_MAX));
 	Weft__V1__Endpoints *e = endpoints();
 	ck_assert_uint_eq(e->n_endpoints, 1);
 	ck_assert(!e->endpoints[0]->meshed);
@@ -397,33 +294,34 @@ START_TEST(slices_add_endpoints_outside_the_mesh)
 	ck_assert_uint_eq(e->endpoints[0]->ports[0]->port, 9000);
 	DONE(e);
 	/* changed in place, then moved to another service, then gone */
-	apply(SLICE("s1", "orders", "{\"addresses\": [\"192.168.7.1\"]}, {\"addresses\": [\"192.168.7.3\"]}"), NULL);
-	ck_assert(compile_flush(c, UINT64_MAX));
+	compiled_apply(SLICE("s1", "orders", "{\"addresses\": [\"192.168.7.1\"]}, {\"addresses\": [\"192.168.7.3\"]}"),
+		       NULL);
+	ck_assert(compile_flush(compiled.c, UINT64_MAX));
 	e = endpoints();
 	ck_assert_uint_eq(e->n_endpoints, 2);
 	DONE(e);
-	apply(SLICE("s1", "other", "{\"addresses\": [\"192.168.7.1\"]}"), NULL);
-	ck_assert(compile_flush(c, UINT64_MAX));
+	compiled_apply(SLICE("s1", "other", "{\"addresses\": [\"192.168.7.1\"]}"), NULL);
+	ck_assert(compile_flush(compiled.c, UINT64_MAX));
 	e = endpoints();
 	ck_assert_uint_eq(e->n_endpoints, 0);
 	DONE(e);
-	delete ("EndpointSlice", "s1");
-	delete ("EndpointSlice", "s1");
-	ck_assert(compile_flush(c, UINT64_MAX));
+	compiled_delete("EndpointSlice", "s1");
+	compiled_delete("EndpointSlice", "s1");
+	ck_assert(compile_flush(compiled.c, UINT64_MAX));
 }
 END_TEST
 
 START_TEST(slice_address_of_a_registered_workload_is_meshed)
 {
 	struct registry_workload *w = workload("legacy-1", "legacy", "10.0.0.9", NULL, 9000);
-	apply(ORDERS, VIPS);
-	apply(SLICE("s1", "orders", "{\"addresses\": [\"10.0.0.9\"]}"), NULL);
-	ck_assert(compile_flush(c, UINT64_MAX));
+	compiled_apply(ORDERS, VIPS);
+	compiled_apply(SLICE("s1", "orders", "{\"addresses\": [\"10.0.0.9\"]}"), NULL);
+	ck_assert(compile_flush(compiled.c, UINT64_MAX));
 	Weft__V1__Endpoints *e = endpoints();
 	ck_assert(!e->endpoints[0]->meshed);
 	DONE(e);
-	compile_workload(c, w);
-	ck_assert(compile_flush(c, UINT64_MAX));
+	compile_workload(compiled.c, w);
+	ck_assert(compile_flush(compiled.c, UINT64_MAX));
 	e = endpoints();
 	ck_assert_uint_eq(e->n_endpoints, 1);
 	ck_assert(e->endpoints[0]->meshed);
@@ -431,15 +329,15 @@ START_TEST(slice_address_of_a_registered_workload_is_meshed)
 	DONE(e);
 	/* the address moves on to another one */
 	ck_assert(ip_parse(STR("10.0.0.10"), &w->addresses[0].ip));
-	compile_workload(c, w);
-	ck_assert(compile_flush(c, UINT64_MAX));
+	compile_workload(compiled.c, w);
+	ck_assert(compile_flush(compiled.c, UINT64_MAX));
 	e = endpoints();
 	ck_assert(!e->endpoints[0]->meshed);
 	DONE(e);
 	ck_assert(ip_parse(STR("10.0.0.9"), &w->addresses[0].ip));
-	compile_workload(c, w);
-	compile_workload_gone(c, w);
-	ck_assert(compile_flush(c, UINT64_MAX));
+	compile_workload(compiled.c, w);
+	compile_workload_gone(compiled.c, w);
+	ck_assert(compile_flush(compiled.c, UINT64_MAX));
 	e = endpoints();
 	ck_assert(!e->endpoints[0]->meshed);
 	DONE(e);
@@ -450,41 +348,41 @@ END_TEST
 START_TEST(address_found_twice_is_there_once)
 {
 	struct registry_workload *w = workload("orders-1", "orders", "10.0.0.2", NULL, 8080);
-	apply(ORDERS, VIPS);
-	apply(SLICE("s1", "orders", "{\"addresses\": [\"10.0.0.2\"]}, {\"addresses\": [\"10.0.0.3\"]}"), NULL);
-	apply(SLICE("s2", "orders", "{\"addresses\": [\"10.0.0.3\"]}"), NULL);
-	compile_workload(c, w);
-	ck_assert(compile_flush(c, UINT64_MAX));
+	compiled_apply(ORDERS, VIPS);
+	compiled_apply(SLICE("s1", "orders", "{\"addresses\": [\"10.0.0.2\"]}, {\"addresses\": [\"10.0.0.3\"]}"), NULL);
+	compiled_apply(SLICE("s2", "orders", "{\"addresses\": [\"10.0.0.3\"]}"), NULL);
+	compile_workload(compiled.c, w);
+	ck_assert(compile_flush(compiled.c, UINT64_MAX));
 	Weft__V1__Endpoints *e = endpoints();
 	ck_assert_uint_eq(e->n_endpoints, 2);
 	ck_assert_uint_eq(e->endpoints[0]->ports[0]->port, 8080); /* what registered goes first */
 	DONE(e);
-	compile_workload_gone(c, w);
+	compile_workload_gone(compiled.c, w);
 	workload_drop(w);
 }
 END_TEST
 
 START_TEST(deleted_service_takes_all_of_its_resources_away)
 {
-	apply(ORDERS, VIPS);
-	apply(SLICE("s1", "orders", "{\"addresses\": [\"10.0.0.2\"]}"), NULL);
-	ck_assert(compile_flush(c, UINT64_MAX));
-	delete ("Service", "orders");
-	ck_assert_uint_eq(removes, 3);
-	ck_assert_uint_eq(n_there, 0);
-	ck_assert(compile_flush(c, UINT64_MAX));
-	ck_assert_uint_eq(n_there, 0);
-	ck_assert_uint_eq(compile_services(c), 0);
-	delete ("Service", "orders");
-	apply(ORDERS, VIPS); /* and the slice is found again */
-	ck_assert(compile_flush(c, UINT64_MAX));
+	compiled_apply(ORDERS, VIPS);
+	compiled_apply(SLICE("s1", "orders", "{\"addresses\": [\"10.0.0.2\"]}"), NULL);
+	ck_assert(compile_flush(compiled.c, UINT64_MAX));
+	compiled_delete("Service", "orders");
+	ck_assert_uint_eq(compiled.removes, 3);
+	ck_assert_uint_eq(compiled.n_there, 0);
+	ck_assert(compile_flush(compiled.c, UINT64_MAX));
+	ck_assert_uint_eq(compiled.n_there, 0);
+	ck_assert_uint_eq(compile_services(compiled.c), 0);
+	compiled_delete("Service", "orders");
+	compiled_apply(ORDERS, VIPS); /* and the slice is found again */
+	ck_assert(compile_flush(compiled.c, UINT64_MAX));
 	Weft__V1__Endpoints *e = endpoints();
 	ck_assert_uint_eq(e->n_endpoints, 1);
 	DONE(e);
-	delete ("Service", "orders");
-	apply(ORDERS, VIPS); /* gone and back within a turn */
-	ck_assert(compile_flush(c, UINT64_MAX));
-	ck_assert_uint_eq(n_there, 3);
+	compiled_delete("Service", "orders");
+	compiled_apply(ORDERS, VIPS); /* gone and back within a turn */
+	ck_assert(compile_flush(compiled.c, UINT64_MAX));
+	ck_assert_uint_eq(compiled.n_there, 3);
 }
 END_TEST
 
@@ -492,25 +390,24 @@ START_TEST(too_many_endpoints_are_left_out_and_said)
 {
 	static struct registry_workload *w[COMPILE_ENDPOINTS_MAX + 5];
 	char name[32], ip[32];
-	apply(ORDERS, VIPS);
-	ck_assert(compile_flush(c, UINT64_MAX));
-	unsigned before = n_there;
+	compiled_apply(ORDERS, VIPS);
+	ck_assert(compile_flush(compiled.c, UINT64_MAX));
+	unsigned before = compiled.n_there;
 	/* their own resources do not matter here */
 	for (size_t i = 0; i < ARRAY_LEN(w); i++) {
 		snprintf(name, sizeof(name), "orders-%zu", i);
 		snprintf(ip, sizeof(ip), "10.%zu.%zu.1", i / 256, i % 256);
 		w[i] = workload(name, "orders", ip, NULL, 8080);
-		compile_workload(c, w[i]);
-		while (n_there > before)
-			pushed_unref(&now_there[--n_there]);
+		compile_workload(compiled.c, w[i]);
+		compiled_forget(before);
 	}
-	ck_assert(compile_flush(c, UINT64_MAX));
-	ck_assert_uint_eq(warns, 1);
+	ck_assert(compile_flush(compiled.c, UINT64_MAX));
+	ck_assert_uint_eq(compiled.warns, 1);
 	Weft__V1__Endpoints *e = endpoints();
 	ck_assert_uint_eq(e->n_endpoints, COMPILE_ENDPOINTS_MAX);
 	DONE(e);
-	teardown(); /* before the workloads that it borrows */
-	setup();
+	compiled_teardown(); /* before the workloads that it borrows */
+	compiled_setup();
 	for (size_t i = 0; i < ARRAY_LEN(w); i++)
 		workload_drop(w[i]);
 }
@@ -522,8 +419,9 @@ START_TEST(mesh_has_ranges_and_roots)
 	ck_assert(cidr_parse(STR("10.0.0.0/8"), &cidrs[0]));
 	ck_assert(cidr_parse(STR("fd00::/8"), &cidrs[1]));
 	struct str root = STR("der");
-	compile_mesh(c, "td.example", cidrs, 2, &root, 1);
-	Weft__V1__MeshConfig *m = open_up(there(PUSHED_MESH, "mesh"), &weft__v1__mesh_config__descriptor);
+	compile_mesh(compiled.c, "td.example", cidrs, 2, &root, 1);
+	Weft__V1__MeshConfig *m =
+	    compiled_open(compiled_there(PUSHED_MESH, "mesh"), &weft__v1__mesh_config__descriptor);
 	ck_assert_str_eq(m->trust_domain, "td.example");
 	ck_assert_uint_eq(m->n_cidrs, 2);
 	ck_assert_uint_eq(m->cidrs[0]->bits, 8);
@@ -537,176 +435,11 @@ END_TEST
 START_TEST(other_kinds_are_no_business_of_it)
 {
 	json_t *o = json_object();
-	ck_assert(compile_object(c, "GRPCRoute", "shop", "x", o, &err));
-	ck_assert(!compile_object(c, "Service", "shop", "x", o, &err));
+	ck_assert(compile_object(compiled.c, "GRPCRoute", "shop", "x", o, &err));
+	ck_assert(!compile_object(compiled.c, "Service", "shop", "x", o, &err));
 	json_decref(o);
-	ck_assert(compile_flush(c, UINT64_MAX));
-	ck_assert_uint_eq(n_there, 0);
-}
-END_TEST
-
-/* --- routes --- */
-
-#define SERVICE_OF(name, port)                                                                                   \
-	"{\"apiVersion\": \"v1\", \"kind\": \"Service\", \"metadata\": {\"name\": \"" name "\", \"namespace\": " \
-	"\"shop\"}, \"spec\": {\"ports\": [{\"name\": \"http\", \"port\": " #port "}]}}"
-#define ROUTE_OF(name, parents, backends)                                                                              \
-	"{\"apiVersion\": \"gateway.networking.k8s.io/v1\", \"kind\": \"HTTPRoute\", \"metadata\": {\"name\": \"" name \
-	"\", \"namespace\": \"shop\"}, \"spec\": {\"parentRefs\": [" parents                                           \
-	"], \"rules\": [{\"backendRefs\": [" backends "]}]}}"
-#define PARENT(name)         "{\"kind\": \"Service\", \"name\": \"" name "\"}"
-#define PARENT_PORT(name, p) "{\"kind\": \"Service\", \"name\": \"" name "\", \"port\": " #p "}"
-#define BACKEND(name, w)     "{\"name\": \"" name "\", \"port\": 80, \"weight\": " #w "}"
-
-/* "Route/shop/r Service/shop/orders" of a manifest, each at the version that is there. */
-static const char *listed(const char *service)
-{
-	static char text[512];
-	text[0] = '\0';
-	Weft__V1__Manifest *m = open_up(there(PUSHED_MANIFEST, service), &weft__v1__manifest__descriptor);
-	for (size_t i = 0; i < m->n_entries; i++) {
-		enum pushed_type t;
-		ck_assert(pushed_type_of(str_of(m->entries[i]->type_url), &t));
-		ck_assert_str_eq(m->entries[i]->version, there(t, m->entries[i]->name)->version);
-		size_t at = strlen(text);
-		snprintf(text + at, sizeof(text) - at, "%s%s/%s", i ? " " : "", pushed_type_label(t),
-			 m->entries[i]->name);
-	}
-	DONE(m);
-	return text;
-}
-
-static bool missing(const char *route, size_t backend)
-{
-	Weft__V1__Route *r = open_up(there(PUSHED_ROUTE, route), &weft__v1__route__descriptor);
-	bool yes = r->rules[0]->backends[backend]->missing;
-	DONE(r);
-	return yes;
-}
-
-static size_t parents(const char *route)
-{
-	Weft__V1__Route *r = open_up(there(PUSHED_ROUTE, route), &weft__v1__route__descriptor);
-	size_t n = r->n_parents;
-	DONE(r);
-	return n;
-}
-
-START_TEST(a_manifest_lists_the_routes_of_a_service_and_where_they_lead)
-{
-	apply(SERVICE_OF("orders", 80), VIPS);
-	apply(SERVICE_OF("orders-v1", 80), "[\"240.0.0.2\"]");
-	ck_assert(compile_flush(c, UINT64_MAX));
-	ck_assert_str_eq(listed("shop/orders"), "Service/shop/orders");
-	apply(ROUTE_OF("r", PARENT("orders"), BACKEND("orders-v1", 70) ", " BACKEND("orders-v2", 30)), NULL);
-	ck_assert(compile_flush(c, UINT64_MAX));
-	ck_assert_str_eq(listed("shop/orders"), "Route/shop/r Service/shop/orders Service/shop/orders-v1");
-	ck_assert_str_eq(listed("shop/orders-v1"), "Service/shop/orders-v1");
-	ck_assert(!missing("shop/r", 0) && missing("shop/r", 1));
-	/* the missing one comes */
-	apply(SERVICE_OF("orders-v2", 80), "[\"240.0.0.3\"]");
-	ck_assert(compile_flush(c, UINT64_MAX));
-	ck_assert_str_eq(listed("shop/orders"),
-			 "Route/shop/r Service/shop/orders Service/shop/orders-v1 Service/shop/orders-v2");
-	ck_assert(!missing("shop/r", 1));
-	/* gets another port, and goes again */
-	apply(SERVICE_OF("orders-v2", 81), "[\"240.0.0.3\"]");
-	ck_assert(compile_flush(c, UINT64_MAX));
-	ck_assert_str_eq(listed("shop/orders"),
-			 "Route/shop/r Service/shop/orders Service/shop/orders-v1 Service/shop/orders-v2");
-	ck_assert(missing("shop/r", 1));
-	delete ("Service", "orders-v2");
-	ck_assert(compile_flush(c, UINT64_MAX));
-	ck_assert_str_eq(listed("shop/orders"), "Route/shop/r Service/shop/orders Service/shop/orders-v1");
-	/* without the route all is as before */
-	delete ("HTTPRoute", "r");
-	ck_assert(compile_flush(c, UINT64_MAX));
-	ck_assert_str_eq(listed("shop/orders"), "Service/shop/orders");
-	ck_assert_ptr_null(find(PUSHED_ROUTE, "shop/r"));
-}
-END_TEST
-
-START_TEST(a_route_may_come_before_the_services_that_it_names_and_lead_to_its_own_parent)
-{
-	apply(ROUTE_OF("r", PARENT("orders"), BACKEND("orders", 1)), NULL);
-	ck_assert(compile_flush(c, UINT64_MAX));
-	ck_assert_uint_eq(parents("shop/r"), 0);
-	apply(SERVICE_OF("orders", 80), VIPS);
-	ck_assert(compile_flush(c, UINT64_MAX));
-	ck_assert_uint_eq(parents("shop/r"), 1);
-	ck_assert(!missing("shop/r", 0));
-	ck_assert_str_eq(listed("shop/orders"), "Route/shop/r Service/shop/orders");
-	delete ("Service", "orders");
-	ck_assert(compile_flush(c, UINT64_MAX));
-	ck_assert_uint_eq(parents("shop/r"), 0);
-	ck_assert_ptr_null(find(PUSHED_MANIFEST, "shop/orders"));
-}
-END_TEST
-
-START_TEST(a_route_that_moves_to_another_parent_leaves_the_first)
-{
-	apply(SERVICE_OF("orders", 80), VIPS);
-	apply(SERVICE_OF("cart", 80), "[\"240.0.0.2\"]");
-	apply(ROUTE_OF("r", PARENT("orders"), BACKEND("orders", 1)), NULL);
-	ck_assert(compile_flush(c, UINT64_MAX));
-	apply(ROUTE_OF("r", PARENT("cart"), BACKEND("orders", 1)), NULL);
-	ck_assert(compile_flush(c, UINT64_MAX));
-	ck_assert_str_eq(listed("shop/orders"), "Service/shop/orders");
-	ck_assert_str_eq(listed("shop/cart"), "Route/shop/r Service/shop/cart Service/shop/orders");
-}
-END_TEST
-
-START_TEST(a_route_is_not_attached_where_there_is_no_such_http_port)
-{
-	apply(
-	    "{\"apiVersion\": \"v1\", \"kind\": \"Service\", \"metadata\": {\"name\": \"db\", \"namespace\": \"shop\"},"
-	    " \"spec\": {\"ports\": [{\"name\": \"sql\", \"port\": 5432, \"appProtocol\": \"tcp\"}, {\"name\": "
-	    "\"web\", "
-	    "\"port\": 80}]}}",
-	    VIPS);
-	apply(ROUTE_OF("r", PARENT_PORT("db", 81), BACKEND("db", 1)), NULL);
-	ck_assert(compile_flush(c, UINT64_MAX));
-	ck_assert_uint_eq(parents("shop/r"), 0);
-	apply(ROUTE_OF("r", PARENT_PORT("db", 5432), BACKEND("db", 1)), NULL);
-	ck_assert(compile_flush(c, UINT64_MAX));
-	ck_assert_uint_eq(parents("shop/r"), 0);
-	ck_assert_str_eq(listed("shop/db"), "Service/shop/db");
-	apply(ROUTE_OF("r", PARENT_PORT("db", 80), BACKEND("db", 1)), NULL);
-	ck_assert(compile_flush(c, UINT64_MAX));
-	ck_assert_uint_eq(parents("shop/r"), 1);
-	ck_assert_str_eq(listed("shop/db"), "Route/shop/r Service/shop/db");
-}
-END_TEST
-
-START_TEST(a_service_that_changes_nothing_for_its_routes_pushes_no_route_again)
-{
-	apply(SERVICE_OF("orders", 80), VIPS);
-	apply(ROUTE_OF("r", PARENT("orders"), BACKEND("orders", 1)), NULL);
-	ck_assert(compile_flush(c, UINT64_MAX));
-	sets = 0;
-	apply(SERVICE_OF("orders", 80), VIPS);
-	ck_assert(compile_flush(c, UINT64_MAX));
-	ck_assert_uint_eq(sets, 0);
-	apply(SERVICE_OF("orders", 80), "[\"240.0.0.9\"]");
-	ck_assert(compile_flush(c, UINT64_MAX));
-	ck_assert_uint_eq(sets, 3); /* service, manifest, endpoints */
-}
-END_TEST
-
-START_TEST(of_too_many_routes_the_first_count_and_it_is_said)
-{
-	char text[1024];
-	apply(SERVICE_OF("orders", 80), VIPS);
-	for (unsigned i = 0; i < COMPILE_ROUTES_MAX + 2; i++) {
-		snprintf(text, sizeof(text), ROUTE_OF("r%02u", PARENT("orders"), BACKEND("orders", 1)), i);
-		apply(text, NULL);
-	}
-	ck_assert(compile_flush(c, UINT64_MAX));
-	ck_assert_uint_eq(warns, 1);
-	Weft__V1__Manifest *m = open_up(there(PUSHED_MANIFEST, "shop/orders"), &weft__v1__manifest__descriptor);
-	ck_assert_uint_eq(m->n_entries, COMPILE_ROUTES_MAX + 1);
-	ck_assert_str_eq(m->entries[COMPILE_ROUTES_MAX - 1]->name, "shop/r63");
-	DONE(m);
+	ck_assert(compile_flush(compiled.c, UINT64_MAX));
+	ck_assert_uint_eq(compiled.n_there, 0);
 }
 END_TEST
 
@@ -715,7 +448,7 @@ Suite *compile_suite(void)
 {
 	Suite *s = suite_create("compile");
 	TCase *t = tcase_create("compile");
-	tcase_add_checked_fixture(t, setup, teardown);
+	tcase_add_checked_fixture(t, compiled_setup, compiled_teardown);
 	tcase_set_timeout(t, 60);
 	tcase_add_test(t, many_changes_are_compiled_in_pieces_that_end_as_one_would);
 	tcase_add_test(t, changes_that_come_faster_than_they_are_compiled_keep_nothing_back_for_ever);
@@ -731,12 +464,6 @@ Suite *compile_suite(void)
 	tcase_add_test(t, too_many_endpoints_are_left_out_and_said);
 	tcase_add_test(t, mesh_has_ranges_and_roots);
 	tcase_add_test(t, other_kinds_are_no_business_of_it);
-	tcase_add_test(t, a_manifest_lists_the_routes_of_a_service_and_where_they_lead);
-	tcase_add_test(t, a_route_may_come_before_the_services_that_it_names_and_lead_to_its_own_parent);
-	tcase_add_test(t, a_route_that_moves_to_another_parent_leaves_the_first);
-	tcase_add_test(t, a_route_is_not_attached_where_there_is_no_such_http_port);
-	tcase_add_test(t, a_service_that_changes_nothing_for_its_routes_pushes_no_route_again);
-	tcase_add_test(t, of_too_many_routes_the_first_count_and_it_is_said);
 	suite_add_tcase(s, t);
 	return s;
 }

@@ -6,6 +6,7 @@
 
 #include "certs/ca.h"
 #include "lib/mem.h"
+#include "tests/unit/control/own_store.h"
 
 #include <check.h>
 #include <fcntl.h>
@@ -19,54 +20,22 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-static char dir[64], path[128];
 static struct store *store;
 static struct err err;
 
-static struct store_mesh mesh_of(void)
-{
-	struct store_mesh m = {.trust_domain = "mesh.test", .cidrs_len = 3, .server = "10.0.0.1:4810"};
-
-	ck_assert(cidr_parse(STR("10.1.0.0/16"), &m.cidrs[0]));
-	ck_assert(cidr_parse(STR(VIP_CIDR_V4), &m.cidrs[1]));
-	ck_assert(cidr_parse(STR(VIP_CIDR_V6), &m.cidrs[2]));
-	return m;
-}
-
-static struct ca_material ca_of(void)
-{
-	static uint8_t bytes[4][4] = {"abc", "def", "ghi", "jkl"};
-
-	return (struct ca_material){bytes[0], bytes[1], bytes[2], bytes[3], 3, 3, 3, 3};
-}
-
 static void make(void)
 {
-	struct store_mesh m = mesh_of();
-	struct ca_material ca = ca_of();
-
-	snprintf(dir, sizeof(dir), "/tmp/weft-store-XXXXXX");
-	ck_assert_ptr_nonnull(mkdtemp(dir));
-	snprintf(path, sizeof(path), "%s/weft.db", dir);
-	ck_assert_msg(store_create(path, &m, &ca, &err), "%s", err.text);
-	store = store_open(path, &err);
-	ck_assert_msg(store != NULL, "%s", err.text);
+	store = own_store_make();
 }
 
 static void drop(void)
 {
-	char command[128];
-
-	store_free(&store);
-	snprintf(command, sizeof(command), "rm -rf '%s'", dir);
-	ck_assert_int_eq(system(command), 0);
+	own_store_drop(&store);
 }
 
 static void reopen(void)
 {
-	store_free(&store);
-	store = store_open(path, &err);
-	ck_assert_msg(store != NULL, "%s", err.text);
+	own_store_reopen(&store);
 }
 
 /* A checked Service with one port; extra: further members of spec, as JSON text. */
@@ -141,24 +110,24 @@ START_TEST(keeps_mesh_and_ca_in_a_private_file)
 	ck_assert_uint_eq(ca.issuer_key_len, 3);
 	ck_assert_mem_eq(ca.issuer_key, "jkl", 3);
 	ca_material_done(&ca);
-	ck_assert_int_eq(stat(path, &st), 0);
+	ck_assert_int_eq(stat(own_store_path(), &st), 0);
 	ck_assert_int_eq(st.st_mode & 0777, 0600);
 }
 END_TEST
 
 START_TEST(does_not_overwrite_a_store)
 {
-	struct store_mesh m = mesh_of();
-	struct ca_material ca = ca_of();
+	struct store_mesh m = own_store_mesh();
+	struct ca_material ca = own_store_ca();
 
-	ck_assert(!store_create(path, &m, &ca, &err));
+	ck_assert(!store_create(own_store_path(), &m, &ca, &err));
 	ck_assert_int_eq(err.code, ERR_EXISTS);
 }
 END_TEST
 
 START_TEST(a_second_process_is_refused)
 {
-	struct store *second = store_open(path, &err);
+	struct store *second = store_open(own_store_path(), &err);
 
 	ck_assert_ptr_null(second);
 	ck_assert_int_eq(err.code, ERR_STORE);
@@ -169,15 +138,15 @@ END_TEST
 /* As SQLite does with its own files: who looked into it as root once keeps weftd's own user out by nothing that stays. */
 START_TEST(what_root_leaves_beside_the_file_is_its_owners)
 {
-	char lock[sizeof(path) + 8];
+	char lock[256];
 	struct stat st;
 
 	if (geteuid() != 0)
 		return;
 	store_free(&store);
-	snprintf(lock, sizeof(lock), "%s.lock", path);
+	snprintf(lock, sizeof(lock), "%s.lock", own_store_path());
 	ck_assert_int_eq(unlink(lock), 0);
-	ck_assert_int_eq(chown(path, 65534, 65533), 0);
+	ck_assert_int_eq(chown(own_store_path(), 65534, 65533), 0);
 	reopen();
 	ck_assert_int_eq(stat(lock, &st), 0);
 	ck_assert_uint_eq(st.st_uid, 65534);
@@ -249,19 +218,19 @@ END_TEST
 START_TEST(refuses_what_is_no_store)
 {
 	store_free(&store);
-	ck_assert_int_eq(chmod(path, 0644), 0);
-	ck_assert_ptr_null(store_open(path, &err));
+	ck_assert_int_eq(chmod(own_store_path(), 0644), 0);
+	ck_assert_ptr_null(store_open(own_store_path(), &err));
 	ck_assert_int_eq(err.code, ERR_DENIED);
-	ck_assert_int_eq(chmod(path, 0600), 0);
+	ck_assert_int_eq(chmod(own_store_path(), 0600), 0);
 
-	FILE *f = fopen(path, "w");
+	FILE *f = fopen(own_store_path(), "w");
 	fputs("this is a text file, longer than the sixteen bytes of a header of SQLite", f);
 	fclose(f);
-	ck_assert_ptr_null(store_open(path, &err));
+	ck_assert_ptr_null(store_open(own_store_path(), &err));
 	ck_assert_int_eq(err.code, ERR_STORE);
 
-	ck_assert_int_eq(unlink(path), 0);
-	ck_assert_ptr_null(store_open(path, &err));
+	ck_assert_int_eq(unlink(own_store_path()), 0);
+	ck_assert_ptr_null(store_open(own_store_path(), &err));
 	ck_assert_int_eq(err.code, ERR_NOT_FOUND);
 	ck_assert_ptr_nonnull(strstr(err.text, "weftd init"));
 }
@@ -278,12 +247,12 @@ START_TEST(refuses_a_corrupt_store)
 	}
 	store_free(&store);
 	memset(junk, 0xa5, sizeof(junk));
-	int fd = open(path, O_RDWR);
+	int fd = open(own_store_path(), O_RDWR);
 	off_t size = lseek(fd, 0, SEEK_END);
 	for (off_t at = 4096 * 2; at + 4096 <= size; at += 4096 * 2)
 		ck_assert_int_eq(pwrite(fd, junk, sizeof(junk), at), sizeof(junk));
 	close(fd);
-	ck_assert_ptr_null(store_open(path, &err));
+	ck_assert_ptr_null(store_open(own_store_path(), &err));
 	ck_assert_int_eq(err.code, ERR_STORE);
 }
 END_TEST
@@ -293,10 +262,10 @@ START_TEST(refuses_a_later_schema)
 	sqlite3 *db;
 
 	store_free(&store);
-	ck_assert_int_eq(sqlite3_open(path, &db), SQLITE_OK);
+	ck_assert_int_eq(sqlite3_open(own_store_path(), &db), SQLITE_OK);
 	ck_assert_int_eq(sqlite3_exec(db, "PRAGMA user_version = 99", NULL, NULL, NULL), SQLITE_OK);
 	sqlite3_close(db);
-	ck_assert_ptr_null(store_open(path, &err));
+	ck_assert_ptr_null(store_open(own_store_path(), &err));
 	ck_assert_int_eq(err.code, ERR_STORE);
 	ck_assert_ptr_nonnull(strstr(err.text, "version 99"));
 }
@@ -392,11 +361,11 @@ START_TEST(virtual_addresses_are_the_lowest_free_and_rest_a_day)
 	/* a day later */
 	store_free(&store);
 	sqlite3 *db;
-	ck_assert_int_eq(sqlite3_open(path, &db), SQLITE_OK);
+	ck_assert_int_eq(sqlite3_open(own_store_path(), &db), SQLITE_OK);
 	ck_assert_int_eq(sqlite3_exec(db, "UPDATE vips SET freed_ms = freed_ms - 86400001", NULL, NULL, NULL),
 			 SQLITE_OK);
 	sqlite3_close(db);
-	store = store_open(path, &err);
+	store = store_open(own_store_path(), &err);
 	ck_assert_ptr_nonnull(store);
 	ck_assert(apply_one("d", 80, "", false, NULL, NULL));
 	ck_assert_str_eq(vip("d", 0), "240.0.0.1");
@@ -511,7 +480,7 @@ START_TEST(a_write_that_fails_is_said_and_changes_nothing)
 
 	signal(SIGXFSZ, SIG_IGN);
 	ck_assert_int_eq(getrlimit(RLIMIT_FSIZE, &old), 0);
-	extra = mem_printf("%s-wal", path);
+	extra = mem_printf("%s-wal", own_store_path());
 	struct stat st;
 	ck_assert_int_eq(stat(extra, &st), 0);
 	small = (struct rlimit){(rlim_t)st.st_size + 4096, old.rlim_max};
@@ -527,177 +496,6 @@ START_TEST(a_write_that_fails_is_said_and_changes_nothing)
 	ck_assert_uint_eq(revision, 2);
 	mem_free(extra);
 	json_decref(o.body);
-}
-END_TEST
-
-static struct store_token token_of(const char *id, const char *sa)
-{
-	struct store_token t = {.labels = json_pack("{s:s, s:s}", "app", "orders", "version", "v*"),
-				.not_after = 4000000000};
-
-	snprintf(t.id, sizeof(t.id), "%s", id);
-	snprintf(t.ns, sizeof(t.ns), "shop");
-	snprintf(t.sa, sizeof(t.sa), "%s", sa);
-	snprintf(t.created_by, sizeof(t.created_by), "test");
-	memset(t.secret_hash, 7, sizeof(t.secret_hash));
-	return t;
-}
-
-static void add_token(const char *id, const char *sa)
-{
-	struct store_token t = token_of(id, sa);
-
-	ck_assert_msg(store_token_add(store, &t, &err), "%s", err.text);
-	store_token_done(&t);
-}
-
-START_TEST(tokens_come_back_as_they_were_made)
-{
-	struct store_token t;
-
-	add_token("aa", "orders");
-	ck_assert(store_token_get(store, "aa", &t, &err));
-	ck_assert_str_eq(t.ns, "shop");
-	ck_assert_str_eq(t.sa, "orders");
-	ck_assert_int_eq(t.secret_hash[31], 7);
-	ck_assert_str_eq(json_string_value(json_object_get(t.labels, "version")), "v*");
-	store_token_done(&t);
-	ck_assert(store_token_delete(store, "aa", &err));
-	ck_assert(!store_token_get(store, "aa", &t, &err));
-	ck_assert_int_eq(err.code, ERR_NOT_FOUND);
-	ck_assert(!store_token_delete(store, "aa", &err));
-}
-END_TEST
-
-START_TEST(a_token_is_spent_once_per_instance)
-{
-	struct store_instance i;
-	struct store_token t;
-	uint8_t hash[STORE_HASH_LEN] = {1}, other[STORE_HASH_LEN] = {2};
-
-	add_token("aa", "orders");
-	ck_assert_msg(store_instance_join(store, "aa", "orders-1", hash, &i, &err), "%s", err.text);
-	ck_assert_str_eq(i.ns, "shop");
-	ck_assert_str_eq(i.sa, "orders");
-	ck_assert_str_eq(json_string_value(json_object_get(i.allowed_labels, "app")), "orders");
-	store_instance_done(&i);
-	ck_assert(!store_instance_join(store, "aa", "orders-1", hash, &i, &err));
-	ck_assert_int_eq(err.code, ERR_EXISTS);
-	ck_assert(store_instance_join(store, "aa", "orders-2", other, &i, &err));
-	store_instance_done(&i);
-	ck_assert(store_token_get(store, "aa", &t, &err));
-	ck_assert_uint_eq(t.uses, 2);
-	store_token_done(&t);
-	ck_assert(!store_instance_join(store, "bb", "orders-1", hash, &i, &err));
-	ck_assert_int_eq(err.code, ERR_NOT_FOUND);
-}
-END_TEST
-
-START_TEST(another_account_cannot_take_a_name)
-{
-	struct store_instance i;
-	uint8_t hash[STORE_HASH_LEN] = {1}, other[STORE_HASH_LEN] = {2};
-
-	add_token("aa", "orders");
-	add_token("bb", "evil");
-	ck_assert(store_instance_join(store, "aa", "orders-1", hash, &i, &err));
-	store_instance_done(&i);
-	ck_assert(!store_instance_join(store, "bb", "orders-1", other, &i, &err));
-	ck_assert_int_eq(err.code, ERR_DENIED);
-	ck_assert(store_instance_get(store, "shop", "orders-1", &i, &err));
-	ck_assert_str_eq(i.sa, "orders");
-	store_instance_done(&i);
-}
-END_TEST
-
-START_TEST(rejoin_secrets_rotate)
-{
-	struct store_instance i;
-	uint8_t a[STORE_HASH_LEN] = {1}, b[STORE_HASH_LEN] = {2}, c[STORE_HASH_LEN] = {3}, d[STORE_HASH_LEN] = {4};
-
-	add_token("aa", "orders");
-	ck_assert(store_instance_join(store, "aa", "orders-1", a, &i, &err));
-	store_instance_done(&i);
-	ck_assert(store_instance_rejoin(store, a, b, &i, &err));
-	ck_assert_str_eq(i.name, "orders-1");
-	store_instance_done(&i);
-	/* The answer with b was lost: a comes again and gets c; b is dead. */
-	ck_assert(store_instance_rejoin(store, a, c, &i, &err));
-	store_instance_done(&i);
-	ck_assert(!store_instance_rejoin(store, b, d, &i, &err));
-	ck_assert_int_eq(err.code, ERR_DENIED);
-	/* c is used: a is dead from now on. */
-	ck_assert(store_instance_rejoin(store, c, d, &i, &err));
-	store_instance_done(&i);
-	ck_assert(!store_instance_rejoin(store, a, b, &i, &err));
-	/* Instances without a secret match no presented hash. */
-	struct store_instance reg = {.ns = "shop", .name = "plain", .sa = "orders", .lease_ms = 5};
-	ck_assert(store_instance_register(store, &reg, &err));
-	uint8_t zero[STORE_HASH_LEN] = {0};
-	ck_assert(!store_instance_rejoin(store, zero, b, &i, &err));
-}
-END_TEST
-
-START_TEST(labels_are_held_against_the_token)
-{
-	json_t *allowed = json_pack("{s:s, s:s}", "app", "orders", "version", "v*");
-	json_t *good = json_pack("{s:s, s:s}", "app", "orders", "version", "v12");
-	json_t *wrong = json_pack("{s:s}", "app", "payments"), *foreign = json_pack("{s:s}", "tier", "gold");
-
-	ck_assert(store_labels_allowed(allowed, good, &err));
-	ck_assert(store_labels_allowed(allowed, NULL, &err));
-	ck_assert(!store_labels_allowed(allowed, wrong, &err));
-	ck_assert_int_eq(err.code, ERR_DENIED);
-	ck_assert(!store_labels_allowed(allowed, foreign, &err));
-	ck_assert(!store_labels_allowed(NULL, good, &err));
-	json_decref(allowed);
-	json_decref(good);
-	json_decref(wrong);
-	json_decref(foreign);
-}
-END_TEST
-
-START_TEST(leases_outlive_a_restart)
-{
-	struct store_instance reg = {.ns = "shop", .name = "orders-1", .sa = "orders", .lease_ms = 1000, .zone = "a"},
-			      i;
-
-	reg.labels = json_pack("{s:s}", "app", "orders");
-	reg.ports = json_pack("[{s:i, s:s}]", "port", 8080, "protocol", "http");
-	reg.addresses = json_pack("[s]", "10.1.0.2");
-	ck_assert_msg(store_instance_register(store, &reg, &err), "%s", err.text);
-	struct store_lease leases[] = {{"shop", "orders-1", 2000}, {"shop", "unknown", 3000}};
-	ck_assert_msg(store_lease_set(store, leases, 2, &err), "%s", err.text);
-	reopen();
-	ck_assert(store_instance_get(store, "shop", "orders-1", &i, &err));
-	ck_assert_int_eq(i.lease_ms, 2000);
-	ck_assert_str_eq(i.zone, "a");
-	ck_assert(json_equal(i.ports, reg.ports));
-	ck_assert(json_equal(i.addresses, reg.addresses));
-	store_instance_done(&i);
-	ck_assert(!store_instance_get(store, "shop", "unknown", &i, &err));
-	leases[0].until_ms = 0;
-	ck_assert(store_lease_set(store, leases, 1, &err));
-	ck_assert(store_instance_get(store, "shop", "orders-1", &i, &err));
-	ck_assert_int_eq(i.lease_ms, 0);
-	store_instance_done(&i);
-	store_instance_done(&reg);
-	ck_assert(store_instance_delete(store, "shop", "orders-1", &err));
-	ck_assert(!store_instance_delete(store, "shop", "orders-1", &err));
-}
-END_TEST
-
-START_TEST(bearer_tokens_are_known_by_hash_until_they_expire)
-{
-	uint8_t a[STORE_HASH_LEN] = {1}, b[STORE_HASH_LEN] = {2};
-	char who[64];
-
-	ck_assert(store_bearer_add(store, a, "ci", 4000000000, &err));
-	ck_assert(store_bearer_add(store, b, "old", 1000, &err));
-	ck_assert(store_bearer_find(store, a, who, sizeof(who), &err));
-	ck_assert_str_eq(who, "ci");
-	ck_assert(!store_bearer_find(store, b, who, sizeof(who), &err));
-	ck_assert_int_eq(err.code, ERR_DENIED);
 }
 END_TEST
 
@@ -727,13 +525,6 @@ Suite *store_suite(void)
 	tcase_add_test(tc, a_thousand_services_in_one_apply);
 	tcase_add_test(tc, watchers_hear_of_commits_only);
 	tcase_add_test(tc, a_write_that_fails_is_said_and_changes_nothing);
-	tcase_add_test(tc, tokens_come_back_as_they_were_made);
-	tcase_add_test(tc, a_token_is_spent_once_per_instance);
-	tcase_add_test(tc, another_account_cannot_take_a_name);
-	tcase_add_test(tc, rejoin_secrets_rotate);
-	tcase_add_test(tc, labels_are_held_against_the_token);
-	tcase_add_test(tc, leases_outlive_a_restart);
-	tcase_add_test(tc, bearer_tokens_are_known_by_hash_until_they_expire);
 	suite_add_tcase(s, tc);
 	return s;
 }

@@ -4,9 +4,9 @@
 
 #include "lib/mem.h"
 
+#include <errno.h>
 #include <pthread.h>
 #include <signal.h>
-#include <string.h>
 
 #define TELL_PIECE 200 /* changes a turn: about 1 ms */
 
@@ -96,7 +96,8 @@ static bool start_thread(struct clerk *k, struct err *err)
 	pthread_sigmask(SIG_SETMASK, &all, &before); /* signals are the loop's */
 	int rc = pthread_create(&k->thread, NULL, work, k);
 	pthread_sigmask(SIG_SETMASK, &before, NULL);
-	return rc == 0 || err_set(err, ERR_SYSTEM, "a thread for the API: %s", strerror(rc));
+	errno = rc;
+	return rc == 0 || err_errno(err, "starting the thread of the API");
 }
 
 /* --- the loop's side --- */
@@ -239,6 +240,8 @@ struct clerk *clerk_new(struct loop *loop, const struct api_cfg *cfg, const stru
 	pthread_cond_init(&k->wake, NULL);
 	if (start_thread(k, err))
 		return k;
+	pthread_cond_destroy(&k->wake);
+	pthread_mutex_destroy(&k->lock);
 	store_free(&k->store);
 	mem_free(k);
 	return NULL;

@@ -76,6 +76,7 @@ static struct store_file *file_new(const char *path)
 
 	f->path = mem_strdup(path);
 	f->lock = -1;
+	f->objects = -1;
 	f->connections = 1; /* who makes it drops it, when it has opened what it wants */
 	MUST(pthread_mutex_init(&f->turn, NULL) == 0);
 	return f;

@@ -225,6 +225,7 @@ bool db_commit(struct store *s, struct err *err)
 {
 	MUST(s->in_tx);
 	if (!db_exec(s, err, "COMMIT", "")) {
+		s->file->objects = -1; /* store_object.c set what would have been */
 		db_rollback(s);
 		return false;
 	}

@@ -19,6 +19,7 @@ struct store_file {
 	unsigned connections;
 	pthread_mutex_t turn; /* held by the connection that is within a transaction */
 	bool taken;           /* atomic: somebody holds it */
+	int64_t objects;      /* within a turn: how many are stored; -1: not counted yet */
 };
 
 struct store {

@@ -106,12 +106,24 @@ static bool apply_all(struct store *s, struct store_item *items, size_t n, int64
 	return ok;
 }
 
-static bool note_revision(struct store *s, int64_t revision, const char *who, const char *what, struct err *err)
+/* How many objects there are once the items are written. Counted once: SQLite reads every body to count. */
+static bool count_objects(struct store *s, const struct store_item *items, size_t n, int64_t *ret, struct err *err)
 {
-	int64_t count = 0, oldest = revision - STORE_REVISION_MAX;
+	int64_t count = s->file->objects;
 
-	if (!db_int(s, err, &count, "SELECT count(*) FROM objects", ""))
-		return false;
+	if (count < 0)
+		return db_int(s, err, ret, "SELECT count(*) FROM objects", "");
+	for (size_t i = 0; i < n; i++)
+		count += (items[i].result == STORE_CREATED) - (items[i].result == STORE_DELETED);
+	*ret = count;
+	return true;
+}
+
+static bool note_revision(struct store *s, int64_t revision, const char *who, const char *what, int64_t count,
+			  struct err *err)
+{
+	int64_t oldest = revision - STORE_REVISION_MAX;
+
 	if (count > STORE_OBJECTS_MAX)
 		return err_set(err, ERR_LIMIT, "that would make %lld objects; the store takes %d", (long long)count,
 			       STORE_OBJECTS_MAX);
@@ -143,6 +155,7 @@ bool store_apply(struct store *s, struct store_item *items, size_t n, const char
 		 uint64_t *ret_revision, struct err *err)
 {
 	uint64_t current = 0;
+	int64_t count = 0;
 	size_t changed = 0;
 
 	MUST_BE(s, STORE_MAGIC);
@@ -151,13 +164,15 @@ bool store_apply(struct store *s, struct store_item *items, size_t n, const char
 	bool ok = store_revision(s, &current, err);
 	int64_t revision = (int64_t)current + 1;
 	ok = ok && apply_all(s, items, n, revision, &changed, err) &&
-	     (changed == 0 || note_revision(s, revision, who, what, err));
+	     (changed == 0 ||
+	      (count_objects(s, items, n, &count, err) && note_revision(s, revision, who, what, count, err)));
 	if (!ok || dry_run || changed == 0) {
 		db_rollback(s);
 		if (ok && ret_revision)
 			*ret_revision = current;
 		return ok;
 	}
+	s->file->objects = count;
 	if (!db_commit(s, err))
 		return false;
 	if (ret_revision)

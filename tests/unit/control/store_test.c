@@ -418,6 +418,45 @@ START_TEST(a_thousand_services_in_one_apply)
 }
 END_TEST
 
+/* Rows as the store writes them, put there from outside: applying so many takes too long here. */
+static void fill(int n)
+{
+	sqlite3 *db;
+	char *sql = mem_printf("WITH RECURSIVE c (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM c WHERE i < %d)"
+			       " INSERT INTO objects SELECT 'Service', 'shop', 'full-' || i, '{}', 1, 1, 1 FROM c",
+			       n);
+
+	ck_assert_int_eq(sqlite3_open(own_store_path(), &db), SQLITE_OK);
+	ck_assert_int_eq(sqlite3_exec(db, sql, NULL, NULL, NULL), SQLITE_OK);
+	sqlite3_close(db);
+	mem_free(sql);
+}
+
+static void refused_as_full(const char *name, bool dry_run)
+{
+	ck_assert(!apply_one(name, 80, "", dry_run, NULL, NULL));
+	ck_assert_int_eq(err.code, ERR_LIMIT);
+	ck_assert_msg(strstr(err.text, "would make 50001 objects") != NULL, "%s", err.text);
+}
+
+START_TEST(a_full_store_takes_no_further_object_and_knows_when_there_is_room_again)
+{
+	fill(STORE_OBJECTS_MAX - 2);
+	reopen();
+	ck_assert(apply_one("a", 80, "", false, NULL, NULL));
+	ck_assert(apply_one("b", 80, "", true, NULL, NULL)); /* a dry run takes no place */
+	ck_assert(apply_one("b", 80, "", false, NULL, NULL));
+	refused_as_full("c", false);
+	refused_as_full("c", true);
+	ck_assert(apply_one("b", 81, "", false, NULL, NULL)); /* a change needs none */
+	ck_assert(delete_one("a"));
+	ck_assert(apply_one("c", 80, "", false, NULL, NULL));
+	refused_as_full("d", false);
+	reopen();
+	refused_as_full("d", false);
+}
+END_TEST
+
 struct watcher {
 	struct store_watch watch;
 	unsigned calls, deleted;
@@ -523,6 +562,7 @@ Suite *store_suite(void)
 	tcase_add_test(tc, a_change_keeps_the_virtual_address);
 	tcase_add_test(tc, an_address_in_use_is_refused_by_its_owner);
 	tcase_add_test(tc, a_thousand_services_in_one_apply);
+	tcase_add_test(tc, a_full_store_takes_no_further_object_and_knows_when_there_is_room_again);
 	tcase_add_test(tc, watchers_hear_of_commits_only);
 	tcase_add_test(tc, a_write_that_fails_is_said_and_changes_nothing);
 	suite_add_tcase(s, tc);

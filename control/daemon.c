@@ -22,8 +22,6 @@
 
 #define TICK_MS          1000
 #define LATE_MS          2000 /* between two ticks: weftd did not run */
-#define BUSY_MS          50   /* a tick waits so long, and no more often than so, while somebody writes to the store */
-#define BUSY_MAX         10   /* together less than LATE_MS: a store that is always busy is waited for, at last */
 #define COMPILE_PIECE_US 5000
 #define END_MS           300  /* for the last answers to leave */
 #define END_MAX_MS       5000 /* for calls of the API to come to their answers */
@@ -40,7 +38,7 @@ static const struct cidr vip_ranges[] = {
     {{16, {0xfd, 0x77, 0x65, 0x66, 0x74, 0x00, 0x00, 0x01}}, 64},
 };
 
-_Static_assert(TICK_MS + BUSY_MAX * BUSY_MS < LATE_MS, "a tick that was put off is no sign that weftd did not run");
+_Static_assert(TICK_MS + WRITE_WAIT_MS < LATE_MS, "a tick that was put off is no sign that weftd did not run");
 
 /* --- clocks --- */
 
@@ -73,6 +71,11 @@ static bool hook_leases(void *ctx, const struct store_lease *leases, size_t n, s
 	return store_lease_set(((struct daemon *)ctx)->store, leases, n, err);
 }
 
+static bool hook_busy(void *ctx)
+{
+	return store_busy(((struct daemon *)ctx)->store);
+}
+
 static void hook_workload(void *ctx, const struct registry_workload *w)
 {
 	compile_workload(((struct daemon *)ctx)->compile, w);
@@ -97,6 +100,7 @@ static const struct registry_hooks registry_hooks = {
     .instance = hook_instance,
     .save = hook_save,
     .leases = hook_leases,
+    .busy = hook_busy,
     .on_change = hook_workload,
     .on_gone = hook_workload_gone,
     .on_guard = hook_guard,
@@ -315,8 +319,10 @@ static bool start_knowledge(struct daemon *d, struct err *err)
 
 static bool start_services(struct daemon *d, struct err *err)
 {
-	struct issue_cfg issue = {.store = d->store, .ca = d->ca, .lifetime_s = d->o->certificate_s};
-	struct talk_server_cfg talk = {.loop = d->loop, .registry = d->registry, .wall_ms = hook_wall_ms, .ctx = d};
+	struct issue_cfg issue = {
+	    .store = d->store, .writes = d->writes, .ca = d->ca, .lifetime_s = d->o->certificate_s};
+	struct talk_server_cfg talk = {
+	    .loop = d->loop, .registry = d->registry, .writes = d->writes, .wall_ms = hook_wall_ms, .ctx = d};
 	struct api_cfg api = {.store = d->store,
 			      .tls = d->tls_api,
 			      .status = daemon_status,
@@ -376,16 +382,10 @@ static bool start_listeners(struct daemon *d, struct err *err)
 
 /* --- its life --- */
 
-static void on_tick(struct timer *t)
+static void tick(struct writer *w)
 {
-	struct daemon *d = CONTAINER_OF(t, struct daemon, tick);
+	struct daemon *d = CONTAINER_OF(w, struct daemon, tick_write);
 	uint64_t now = loop_now_ms(d->loop), since = now - d->ticked_ms;
-	/* Leases are written, which can wait: a change of many objects holds the store for some 100 ms. */
-	if (store_busy(d->store) && d->put_off++ < BUSY_MAX) {
-		timer_start(&d->tick, BUSY_MS);
-		return;
-	}
-	d->put_off = 0;
 	d->ticked_ms = now;
 	timer_start(&d->tick, TICK_MS);
 	if (since > LATE_MS) {
@@ -397,6 +397,12 @@ static void on_tick(struct timer *t)
 	registry_tick(d->registry);
 	push_tick(d->push);
 	renew_when_due(d);
+}
+
+static void on_tick(struct timer *t)
+{
+	struct daemon *d = CONTAINER_OF(t, struct daemon, tick);
+	writer_take(d->writes, &d->tick_write); /* leases */
 }
 
 /* Who applied something hears that it is there, and not that the connection was closed. */
@@ -448,12 +454,15 @@ static bool start(struct daemon *d, struct err *err)
 	mallopt(M_MXFAST, 0);
 	signal(SIGPIPE, SIG_IGN);
 	task_init(&d->flush, on_flush);
+	writer_init(&d->tick_write, tick);
 	d->loop = loop_new(err);
 	if (!d->loop)
 		return false;
 	timer_init(&d->tick, d->loop, on_tick);
 	timer_init(&d->end, d->loop, on_ended);
 	d->store = store_open(d->o->store, err);
+	if (d->store)
+		d->writes = write_queue_new(d->loop, d->store);
 	if (!d->store || !store_mesh_get(d->store, &d->mesh, err) || !load_ca(d, err) || !renew_own(d, err) ||
 	    !start_knowledge(d, err) || !start_services(d, err) || !start_listeners(d, err))
 		return false;
@@ -475,6 +484,7 @@ static void stop(struct daemon *d)
 		timer_stop(&d->end);
 	}
 	task_cancel(&d->flush);
+	writer_leave(&d->tick_write);
 	if (d->talks)
 		talk_server_end_all(d->talks, STOPPING_TEXT);
 	if (d->push)
@@ -494,6 +504,7 @@ static void stop(struct daemon *d)
 	SSL_CTX_free(d->tls_api);
 	credential_unref(&d->credential);
 	ca_free(&d->ca);
+	write_queue_free(&d->writes);
 	store_free(&d->store);
 	loop_free(&d->loop);
 }

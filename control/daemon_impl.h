@@ -13,6 +13,7 @@
 #include "control/registry.h"
 #include "control/sync.h"
 #include "control/talk.h"
+#include "control/write_queue.h"
 #include "lib/http/server.h"
 #include "lib/listener.h"
 #include "lib/loop.h"
@@ -22,6 +23,7 @@ struct daemon {
 	struct loop *loop;
 	/* what it knows */
 	struct store *store;
+	struct write_queue *writes; /* of this loop, to the store */
 	struct store_mesh mesh;
 	struct registry *registry;
 	struct compile *compile;
@@ -44,7 +46,7 @@ struct daemon {
 	struct task flush; /* compile, then push, at the end of a turn in which something changed */
 	struct timer tick, end;
 	uint64_t ticked_ms;              /* when it did last */
-	unsigned put_off;                /* how often the next tick has been */
+	struct writer tick_write;        /* leases are written in a tick */
 	bool ready, stopping, answering; /* the last one: at its end calls of the API were run */
 	uint64_t end_by_ms;              /* when it stops, whatever is run */
 };

@@ -97,6 +97,11 @@ struct list *issue_calls(struct issue *is)
 	return &is->calls;
 }
 
+struct write_queue *issue_writes(const struct issue *is)
+{
+	return is->cfg.writes;
+}
+
 /* --- refusing --- */
 
 static bool refuse(struct attempt *a, enum grpc_status status, const char *fmt, ...) PRINTF_LIKE(3, 4);

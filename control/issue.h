@@ -22,9 +22,11 @@ struct issue;
 struct list;
 struct spiffe;
 struct store;
+struct write_queue;
 
 struct issue_cfg {
-	struct store *store; /* borrowed, as is the CA */
+	struct store *store;        /* borrowed, as are the CA and the queue */
+	struct write_queue *writes; /* calls wait in it while others write; NULL: they do not */
 	struct ca *ca;
 	uint64_t lifetime_s;      /* of certificates, 1 to ISSUE_LIFETIME_MAX */
 	uint64_t (*now_ms)(void); /* for the limit of refusals; NULL: CLOCK_BOOTTIME */
@@ -50,5 +52,6 @@ void issue_answer_done(struct issue_answer *a);
 
 /* Calls in progress, for issue_call.c; empty when the issuer is freed (issue_calls_end). */
 struct list *issue_calls(struct issue *is);
+struct write_queue *issue_writes(const struct issue *is);
 
 #endif

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* issue_call.c: collects the one message of a call, answers when the client has ended its side. */
+/* issue_call.c: collects the one message of a call, answers when the client has ended its side and the store can be written. */
 #include "control/issue_call.h"
 
 #include "certs/tlsctx.h"
+#include "control/write_queue.h"
 #include "lib/conn.h"
 #include "lib/list.h"
 #include "lib/mem.h"
@@ -17,11 +18,13 @@ struct issue_call {
 	struct grpc_call *call;
 	uint8_t *request; /* NULL before the message; wiped, it holds a token */
 	size_t len;
+	struct writer writer;
 };
 
 static void call_free(struct issue_call *c)
 {
 	list_remove(&c->node);
+	writer_leave(&c->writer);
 	mem_wipe_free(c->request, c->len);
 	c->magic = 0;
 	mem_free(c);
@@ -65,21 +68,26 @@ static struct issue_from from_of(struct grpc_call *call)
 	};
 }
 
-static void on_half_close(void *ctx, struct grpc_call *call)
+static void reply(struct writer *w)
 {
-	struct issue_call *c = ctx;
+	struct issue_call *c = CONTAINER_OF(w, struct issue_call, writer);
+	struct issue_from from = from_of(c->call);
 	struct issue_answer answer;
-	MUST_BE(c, CALL_MAGIC);
-	if (!c->request) {
-		finish(c, GRPC_INVALID_ARGUMENT, "Issue takes a request");
-		return;
-	}
-	struct issue_from from = from_of(call);
 	issue_answer(c->issue, &from, str_make(c->request, c->len), &answer);
-	if (answer.message && !grpc_send(call, str_make(answer.message, answer.len)))
+	if (answer.message && !grpc_send(c->call, str_make(answer.message, answer.len)))
 		answer.status = GRPC_RESOURCE_EXHAUSTED;
 	finish(c, answer.status, answer.text);
 	issue_answer_done(&answer);
+}
+
+static void on_half_close(void *ctx, struct grpc_call *call)
+{
+	struct issue_call *c = ctx;
+	MUST_BE(c, CALL_MAGIC);
+	if (!c->request)
+		finish(c, GRPC_INVALID_ARGUMENT, "Issue takes a request");
+	else
+		writer_take(issue_writes(c->issue), &c->writer);
 }
 
 static void on_end(void *ctx, struct grpc_call *call, enum grpc_status status, const char *text)
@@ -102,6 +110,7 @@ bool issue_call(struct issue *is, struct grpc_call *call, const struct grpc_call
 	c->magic = CALL_MAGIC;
 	c->issue = is;
 	c->call = call;
+	writer_init(&c->writer, reply);
 	list_push(issue_calls(is), &c->node);
 	*ret_ev = &events;
 	*ret_ctx = c;

@@ -22,8 +22,15 @@ struct registry {
 	struct map workloads;
 	size_t guarded;      /* kept though their leases are over */
 	uint64_t stormy_ms;  /* when too many were about to vanish last */
+	struct ended *ended; /* n_ended; the store does not know yet */
+	size_t n_ended;
 	uint64_t *lapsed_ms; /* when workloads went by their lease, for the guard's window; the last n_lapsed */
 	size_t n_lapsed;
+};
+
+/* A workload that said goodbye while the store was busy. */
+struct ended {
+	char ns[STORE_NS_MAX], instance[STORE_NS_MAX];
 };
 
 static uint64_t now_of(const struct registry *r)
@@ -467,6 +474,14 @@ void registry_link_down(struct registry_link *l)
 	list_remove(&l->node);
 }
 
+static void end_later(struct registry *r, const struct registry_workload *w)
+{
+	r->ended = mem_realloc(r->ended, (r->n_ended + 1) * sizeof(*r->ended));
+	struct ended *e = &r->ended[r->n_ended++];
+	memcpy(e->ns, w->ns, sizeof(e->ns));
+	memcpy(e->instance, w->instance, sizeof(e->instance));
+}
+
 void registry_goodbye(struct registry_link *l)
 {
 	struct registry_workload *w = l->workload;
@@ -474,11 +489,32 @@ void registry_goodbye(struct registry_link *l)
 		return;
 	struct registry *r = l->registry;
 	struct store_lease over = {w->ns, w->instance, 0};
-	(void)r->hooks.leases(r->ctx, &over, 1, NULL); /* the store says so itself; after a restart it lapses */
+	if (r->hooks.busy && r->hooks.busy(r->ctx))
+		end_later(r, w);
+	else
+		(void)r->hooks.leases(r->ctx, &over, 1, NULL); /* the store says so itself; after a restart it lapses */
 	workload_gone(r, w, "it stopped");
 }
 
 /* --- leases --- */
+
+/* Who registered again since then has a new lease. */
+static void write_ended(struct registry *r)
+{
+	if (!r->n_ended)
+		return;
+	struct store_lease *batch = mem_zalloc(r->n_ended * sizeof(*batch));
+	size_t n = 0;
+	for (size_t i = 0; i < r->n_ended; i++)
+		if (!find(r, r->ended[i].ns, r->ended[i].instance))
+			batch[n++] = (struct store_lease){r->ended[i].ns, r->ended[i].instance, 0};
+	if (n)
+		(void)r->hooks.leases(r->ctx, batch, n, NULL);
+	mem_free(batch);
+	mem_free(r->ended);
+	r->ended = NULL;
+	r->n_ended = 0;
+}
 
 static void write_renewals(struct registry *r)
 {
@@ -590,6 +626,7 @@ static void end_leases(struct registry *r)
 
 void registry_tick(struct registry *r)
 {
+	write_ended(r);
 	write_renewals(r);
 	end_leases(r);
 }
@@ -628,6 +665,7 @@ void registry_free(struct registry **rp)
 	*rp = NULL;
 	if (!r)
 		return;
+	write_ended(r);
 	map_for_each (it, &r->workloads)
 		workload_free(r, CONTAINER_OF(it, struct registry_workload, node));
 	map_done(&r->workloads);

@@ -69,6 +69,8 @@ struct registry_hooks {
 	bool (*instance)(void *ctx, const char *ns, const char *name, struct store_instance *ret, struct err *err);
 	bool (*save)(void *ctx, const struct store_instance *i, struct err *err);
 	bool (*leases)(void *ctx, const struct store_lease *leases, size_t n, struct err *err);
+	/* The store would have to be waited for: what can be written in the next tick is. NULL: never. */
+	bool (*busy)(void *ctx);
 	/* New, or changed in what others see of it. */
 	void (*on_change)(void *ctx, const struct registry_workload *w);
 	/* About to be freed. why: "stopped", "its lease ran out" ... */
@@ -100,7 +102,8 @@ struct registry_claim {
 bool registry_register(struct registry *r, struct registry_link *l, const struct registry_claim *claim,
 		       struct err *err);
 void registry_heartbeat(struct registry_link *l);
-void registry_goodbye(struct registry_link *l);   /* clean stop: the workload is gone at once */
+void registry_goodbye(
+    struct registry_link *l); /* clean stop: the workload is gone at once, for the store by the next tick */
 void registry_link_down(struct registry_link *l); /* the lease runs on; safe when it never registered */
 
 /* Once a second: renewals into the store, leases that are over, the guard. */

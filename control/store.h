@@ -44,8 +44,11 @@ struct store *store_open(const char *path, struct err *err);
 /* One more connection to what is open, for another thread. Open and free both on one thread, the first one last. */
 struct store *store_open_beside(struct store *first, struct err *err);
 void store_free(struct store **s);
-/* A connection is within a transaction: who can write later should. Any thread. */
+/* Another connection writes: who can write later should. */
 bool store_busy(const struct store *s);
+/* True: no other connection writes until store_end_turn(), so what this one writes does not wait. False: one does now. */
+bool store_try_turn(struct store *s) MUST_USE;
+void store_end_turn(struct store *s);
 
 bool store_mesh_get(struct store *s, struct store_mesh *ret, struct err *err);
 bool store_ca_get(struct store *s, struct ca_material *ret, struct err *err); /* ca_material_done() by the caller */

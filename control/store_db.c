@@ -194,21 +194,44 @@ bool db_int(struct store *s, struct err *err, int64_t *ret, const char *sql, con
 	return rc == 0 ? db_corrupt(s, err, sql) : rc == 1;
 }
 
+static void turn_taken(struct store *s)
+{
+	s->turns++;
+	__atomic_store_n(&s->file->taken, true, __ATOMIC_RELAXED);
+}
+
 static void turn_take(struct store *s)
 {
-	MUST(pthread_mutex_lock(&s->file->turn) == 0);
-	__atomic_store_n(&s->file->taken, true, __ATOMIC_RELAXED);
+	MUST(s->turns || pthread_mutex_lock(&s->file->turn) == 0);
+	turn_taken(s);
 }
 
 static void turn_give(struct store *s)
 {
+	MUST(s->turns);
+	if (--s->turns)
+		return;
 	__atomic_store_n(&s->file->taken, false, __ATOMIC_RELAXED);
 	MUST(pthread_mutex_unlock(&s->file->turn) == 0);
 }
 
+bool store_try_turn(struct store *s)
+{
+	if (s->turns == 0 && pthread_mutex_trylock(&s->file->turn) != 0)
+		return false;
+	turn_taken(s);
+	return true;
+}
+
+void store_end_turn(struct store *s)
+{
+	MUST(!s->in_tx);
+	turn_give(s);
+}
+
 bool store_busy(const struct store *s)
 {
-	return __atomic_load_n(&s->file->taken, __ATOMIC_RELAXED);
+	return s->turns == 0 && __atomic_load_n(&s->file->taken, __ATOMIC_RELAXED);
 }
 
 bool db_begin(struct store *s, struct err *err)

@@ -17,7 +17,7 @@ struct store_file {
 	char *path;
 	int lock; /* flock()ed beside it for as long as it is open: a second weftd is refused */
 	unsigned connections;
-	pthread_mutex_t turn; /* held by the connection that is within a transaction */
+	pthread_mutex_t turn; /* held by the connection that writes */
 	bool taken;           /* atomic: somebody holds it */
 	int64_t objects;      /* within a turn: how many are stored; -1: not counted yet */
 };
@@ -27,6 +27,7 @@ struct store {
 	sqlite3 *db;
 	struct store_file *file;
 	struct list watches; /* struct store_watch */
+	unsigned turns;      /* how often it has taken the writers' turn; held until it is 0 again */
 	bool in_tx;
 	/* Statements to be used again, by the address of their text (literals). */
 	struct {

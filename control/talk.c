@@ -4,6 +4,7 @@
 #include "control/talk.h"
 
 #include "control/caller.h"
+#include "control/write_queue.h"
 #include "lib/event.h"
 #include "lib/mem.h"
 #include "lib/proto_arena.h"
@@ -16,6 +17,7 @@ struct talk_server {
 	struct talk_server_cfg cfg;
 	struct list talks;
 	size_t len;
+	size_t held; /* bytes, of all talks */
 };
 
 struct talk {
@@ -28,7 +30,20 @@ struct talk {
 	uint64_t heard_ms;
 	unsigned registers;
 	bool joined; /* event proxy_joined was said */
+	/* A registration that waits until the store can be written; NULL: none. */
+	uint8_t *held;
+	size_t held_len;
+	struct writer writer;
 };
+
+static void held_drop(struct talk *t)
+{
+	writer_leave(&t->writer);
+	t->server->held -= t->held_len;
+	mem_free(t->held);
+	t->held = NULL;
+	t->held_len = 0;
+}
 
 static void talk_done(struct talk *t)
 {
@@ -37,6 +52,7 @@ static void talk_done(struct talk *t)
 		event(EV_PROXY_LEFT, "identity=\"%s/%s\" address=%s registered=%s", t->ns, t->sa,
 		      ip_text(&t->link.source, address), t->link.workload ? "lease" : "no");
 	registry_link_down(&t->link);
+	held_drop(t);
 	list_remove(&t->node);
 	t->server->len--;
 	t->magic = 0;
@@ -64,6 +80,7 @@ static bool talk_send(struct talk *t, const Weft__V1__LinkDown *m)
 
 /* --- register --- */
 
+/* t is gone. */
 static void talk_refuse(struct talk *t, enum grpc_status status, const char *reason)
 {
 	Weft__V1__LinkDown m = WEFT__V1__LINK_DOWN__INIT;
@@ -133,7 +150,8 @@ static enum grpc_status status_of(const struct err *err)
 									: GRPC_PERMISSION_DENIED;
 }
 
-static void on_register(struct talk *t, const Weft__V1__Register *r)
+/* As talk_send(), also below: false, t is gone. */
+static bool on_register(struct talk *t, const Weft__V1__Register *r)
 {
 	struct err err;
 	char text[IP_TEXT_MAX];
@@ -141,7 +159,7 @@ static void on_register(struct talk *t, const Weft__V1__Register *r)
 		event(EV_REGISTER_REFUSED, "identity=\"%s/%s\" instance=\"%.64s\" address=%s reason=\"%s\"", t->ns,
 		      t->sa, r->instance, ip_text(&caller_address(t->call)->ip, text), err.text);
 		talk_refuse(t, status_of(&err), err.text);
-		return;
+		return false;
 	}
 	const struct registry_workload *w = t->link.workload;
 	if (!t->joined)
@@ -155,26 +173,69 @@ static void on_register(struct talk *t, const Weft__V1__Register *r)
 	ok.address = (ProtobufCBinaryData){t->link.source.len, t->link.source.b};
 	m.kind_case = WEFT__V1__LINK_DOWN__KIND_REGISTERED;
 	m.registered = &ok;
-	talk_send(t, &m);
+	return talk_send(t, &m);
+}
+
+/* Until its turn to write, which may be now; then t may be gone. */
+static void hold(struct talk *t, struct str message)
+{
+	t->held = mem_dup(message.p, message.len);
+	t->held_len = message.len;
+	t->server->held += message.len;
+	writer_take(t->server->cfg.writes, &t->writer);
 }
 
 /* --- the rest --- */
 
-static void on_heartbeat(struct talk *t, const Weft__V1__Heartbeat *h)
+static bool on_heartbeat(struct talk *t, const Weft__V1__Heartbeat *h)
 {
 	Weft__V1__LinkDown m = WEFT__V1__LINK_DOWN__INIT;
 	Weft__V1__HeartbeatAck ack = WEFT__V1__HEARTBEAT_ACK__INIT;
 	if (t->joined && !t->link.workload) {
 		/* Its lease was over before this came, or another link said goodbye: it must register anew. */
 		talk_end(t, GRPC_ABORTED, "the registration is gone; register again");
-		return;
+		return false;
 	}
 	registry_heartbeat(&t->link);
 	ack.sequence = h->sequence;
 	ack.now_ms = t->server->cfg.wall_ms(t->server->cfg.ctx);
 	m.kind_case = WEFT__V1__LINK_DOWN__KIND_HEARTBEAT_ACK;
 	m.heartbeat_ack = &ack;
-	talk_send(t, &m);
+	return talk_send(t, &m);
+}
+
+static bool take(struct talk *t, const Weft__V1__LinkUp *m)
+{
+	if (m->kind_case == WEFT__V1__LINK_UP__KIND_REGISTER)
+		return on_register(t, m->register_);
+	if (m->kind_case == WEFT__V1__LINK_UP__KIND_HEARTBEAT)
+		return on_heartbeat(t, m->heartbeat);
+	if (m->kind_case == WEFT__V1__LINK_UP__KIND_GOODBYE)
+		registry_goodbye(&t->link);
+	/* else: something of a later version, which can do without an answer */
+	return true;
+}
+
+/* What was held was read before, and is read again: it may refer to nothing but its own bytes. */
+static bool take_held(struct talk *t)
+{
+	uint8_t *message = t->held;
+	struct proto_arena arena;
+	size_t len = t->held_len;
+	t->held = NULL; /* not held_drop()'s any more */
+	held_drop(t);
+	proto_arena_init(&arena, TALK_DECODE_MAX);
+	const Weft__V1__LinkUp *m = proto_unpack(&arena, &weft__v1__link_up__descriptor, str_make(message, len), NULL);
+	MUST(m);
+	bool there = take(t, m);
+	proto_arena_done(&arena);
+	mem_free(message);
+	return there;
+}
+
+static void on_turn(struct writer *w)
+{
+	(void)take_held(CONTAINER_OF(w, struct talk, writer));
 }
 
 static void on_message(void *ctx, struct grpc_call *call, struct str message)
@@ -184,17 +245,16 @@ static void on_message(void *ctx, struct grpc_call *call, struct str message)
 	struct err err;
 	MUST_BE(t, TALK_MAGIC);
 	t->heard_ms = loop_now_ms(t->server->cfg.loop);
+	if (t->held && !take_held(t)) /* what came first comes first */
+		return;
 	proto_arena_init(&arena, TALK_DECODE_MAX);
 	const Weft__V1__LinkUp *m = proto_unpack(&arena, &weft__v1__link_up__descriptor, message, &err);
 	if (!m)
 		talk_end(t, GRPC_INVALID_ARGUMENT, err.text);
-	else if (m->kind_case == WEFT__V1__LINK_UP__KIND_REGISTER)
-		on_register(t, m->register_);
-	else if (m->kind_case == WEFT__V1__LINK_UP__KIND_HEARTBEAT)
-		on_heartbeat(t, m->heartbeat);
-	else if (m->kind_case == WEFT__V1__LINK_UP__KIND_GOODBYE)
-		registry_goodbye(&t->link);
-	/* else: something of a later version, which can do without an answer */
+	else if (m->kind_case == WEFT__V1__LINK_UP__KIND_REGISTER && t->server->held + message.len <= TALK_HELD_MAX)
+		hold(t, message);
+	else
+		(void)take(t, m);
 	proto_arena_done(&arena);
 }
 
@@ -231,6 +291,7 @@ bool talk_server_call(struct talk_server *s, struct grpc_call *call, const struc
 	snprintf(t->ns, sizeof(t->ns), STR_FMT, STR_ARG(id->ns));
 	snprintf(t->sa, sizeof(t->sa), STR_FMT, STR_ARG(id->sa));
 	registry_link_init(&t->link);
+	writer_init(&t->writer, on_turn);
 	list_push(&s->talks, &t->node);
 	s->len++;
 	*ret_ev = &events;

@@ -7,15 +7,19 @@
 #include "lib/grpc.h"
 #include "lib/loop.h"
 
+struct write_queue;
+
 #define TALK_METHOD_PATH   "/weft.v1.Link/Talk"
 #define TALK_DECODE_MAX    (256u << 10) /* bytes that one LinkUp may unpack to */
 #define TALK_REGISTERS_MAX 16           /* of one call: who changes more often must reconnect */
+#define TALK_HELD_MAX      (8u << 20) /* bytes of registrations that wait for the store; what is more makes the loop wait */
 
 struct talk_server;
 
 struct talk_server_cfg {
 	struct loop *loop;
-	struct registry *registry; /* borrowed */
+	struct registry *registry;  /* borrowed */
+	struct write_queue *writes; /* borrowed: registrations wait in it while others write; NULL: they do not */
 	int64_t (*wall_ms)(void *ctx);
 	void *ctx;
 };

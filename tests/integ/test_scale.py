@@ -9,6 +9,7 @@ import select
 import signal
 import socket
 import statistics
+import threading
 import time
 
 import pytest
@@ -137,3 +138,24 @@ def test_four_hundred_handshakes_at_once_keep_nobody_waiting(large):
             waits.append(ask_live())
     # All together take 50 to 100 ms, eight of them a turn of 2.
     assert len(waits) >= 5 and max(waits) <= 25, waits
+
+
+def test_proxies_that_join_while_thousands_of_objects_are_written_keep_nobody_waiting(large):
+    """Tried and taken back: the transaction is as long, the mesh stays as it is for the other tests."""
+    mesh, host, joined, tries = large.mesh, large.net.host("late"), threading.Event(), []
+    many = mesh.tmp / "many.json"
+    many.write_text(many_services(SERVICES, 5000, 1))
+
+    def keep_writing():
+        while not joined.is_set() or len(tries) < 3:
+            tries.append(mesh.weft("apply", "--dry-run", "-f", str(many)))
+    writer = threading.Thread(target=keep_writing)
+    with undisturbed(mesh.weftd.pid, threads=False), Latency(mesh) as waits:
+        writer.start()
+        swarms = [Swarm(mesh, host, 50, 1000 + 50 * n, "app") for n in range(4)]
+        joined.set()
+        writer.join()
+    print(f"{len(tries)} tries while 200 joined; the longest wait {waits.worst_ms:.1f} ms")
+    for swarm in swarms:
+        swarm.proc.stop()
+    assert waits.worst_ms <= 100, waits.worst_ms

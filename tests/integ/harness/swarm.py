@@ -162,12 +162,13 @@ class Latency:
 
 
 @contextlib.contextmanager
-def undisturbed(*pids):
-    """What is measured goes first on its core, whatever else this machine does: a claim about weftd, not about its neighbours."""
+def undisturbed(*pids, threads=True):
+    """What is measured goes first on its core, whatever else this machine does: a claim about weftd, not about its neighbours. threads=False:
+    the first thread of each alone, for work of seconds on another one, which the kernel would stop with all that goes first (sched(7))."""
     def each(policy, priority):
         for pid in pids:
             with contextlib.suppress(FileNotFoundError, ProcessLookupError, PermissionError):
-                for task in os.listdir(f"/proc/{pid}/task"):
+                for task in os.listdir(f"/proc/{pid}/task") if threads else [pid]:
                     os.sched_setscheduler(int(task), policy, os.sched_param(priority))
     each(os.SCHED_RR, 1)
     try:

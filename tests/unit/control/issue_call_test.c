@@ -3,6 +3,7 @@
  * of the answer, renews with it over mutual TLS. And what a wrong caller hears. */
 #include "control/issue_call.h"
 #include "control/store.h"
+#include "control/write_queue.h"
 
 #include "certs/ca.h"
 #include "certs/csr.h"
@@ -13,6 +14,7 @@
 #include "lib/mem.h"
 #include "lib/proto/weft.pb-c.h"
 #include "lib/listener.h"
+#include "tests/unit/control/slow_writer.h"
 
 #include <check.h>
 #include <openssl/sha.h>
@@ -30,6 +32,7 @@ struct world {
 	char dir[64];
 	struct loop *loop;
 	struct store *store;
+	struct write_queue *writes;
 	struct ca *ca;
 	struct bundle *bundle;
 	struct issue *issue;
@@ -104,8 +107,10 @@ static void setup(void)
 	struct str root = ca_root_der(w.ca);
 	SHA256((const unsigned char *)root.p, root.len, w.root_hash);
 	w.bundle = bundle_new(STR(TD), &root, 1, &err);
-	w.issue = issue_new(&(struct issue_cfg){.store = w.store, .ca = w.ca, .lifetime_s = 60}, &err);
 	w.loop = loop_new(&err);
+	w.writes = write_queue_new(w.loop, w.store);
+	w.issue =
+	    issue_new(&(struct issue_cfg){.store = w.store, .writes = w.writes, .ca = w.ca, .lifetime_s = 60}, &err);
 	struct credential *own = credential_of("weft-system", "weftd", true);
 	SSL_CTX *tls = tlsctx_server_optional(own, h2_only, conn_tls_arg_index(), &err);
 	ck_assert_msg(tls != NULL, "%s", err.text);
@@ -166,6 +171,7 @@ static void teardown(void)
 	run_ms(2);
 	SSL_CTX_free(w.tls);
 	issue_free(&w.issue);
+	write_queue_free(&w.writes);
 	loop_free(&w.loop);
 	ca_free(&w.ca);
 	store_free(&w.store);
@@ -233,7 +239,7 @@ static void on_end(void *ctx, struct grpc_call *call, enum grpc_status status, c
 
 static const struct grpc_call_events call_events = {.on_message = on_message, .on_end = on_end};
 
-static void call(const char *token, const char *rejoin, const char *instance, int copies)
+static void begin_call(const char *token, const char *rejoin, const char *instance, int copies)
 {
 	Weft__V1__IssueRequest m = WEFT__V1__ISSUE_REQUEST__INIT;
 	uint8_t *csr, buf[ISSUE_REQUEST_MAX];
@@ -253,6 +259,11 @@ static void call(const char *token, const char *rejoin, const char *instance, in
 	for (int i = 0; i < copies; i++)
 		ck_assert(grpc_send(w.call, str_make(buf, len)));
 	grpc_half_close(w.call);
+}
+
+static void call(const char *token, const char *rejoin, const char *instance, int copies)
+{
+	begin_call(token, rejoin, instance, copies);
 	until(&w.ended, &w.failed);
 }
 
@@ -343,6 +354,48 @@ START_TEST(a_caller_without_credential_two_messages_and_none_are_refused)
 }
 END_TEST
 
+static void let_go(struct timer *t)
+{
+	ck_assert(!w.ended);
+	slow_writer_let_go();
+}
+
+START_TEST(a_join_waits_for_the_transaction_of_another_connection_and_the_loop_does_not)
+{
+	char token[TOKEN_TEXT_MAX];
+	struct timer t;
+	token_text(token);
+	ck_assert(dial(bootstrap(), WEFTD));
+	slow_writer_begin(w.store);
+	timer_init(&t, w.loop, let_go);
+	timer_start(&t, 50); /* comes only if the loop does not wait */
+	call(token, "", "orders-1", 1);
+	ck_assert_msg(w.ended && w.status == GRPC_OK, "%d %s", w.status, w.text);
+	slow_writer_join();
+}
+END_TEST
+
+START_TEST(who_hangs_up_before_the_store_is_free_has_not_joined)
+{
+	char token[TOKEN_TEXT_MAX];
+	struct store_instance none;
+	token_text(token);
+	ck_assert(dial(bootstrap(), WEFTD));
+	slow_writer_begin(w.store);
+	begin_call(token, "", "orders-1", 1);
+	run_ms(50);
+	ck_assert(!list_empty(issue_calls(w.issue)));
+	hang_up();
+	while (!list_empty(issue_calls(w.issue)))
+		run_ms(2);
+	slow_writer_let_go();
+	slow_writer_join();
+	run_ms(20);
+	ck_assert(!store_instance_get(w.store, "shop", "orders-1", &none, &err));
+	ck_assert_int_eq(err.code, ERR_NOT_FOUND);
+}
+END_TEST
+
 START_TEST(a_false_weftd_never_sees_the_token)
 {
 	w.root_hash[0] ^= 1; /* the token names another root */
@@ -374,6 +427,8 @@ Suite *issue_call_suite(void)
 	tcase_add_checked_fixture(tc, setup, teardown);
 	tcase_add_test(tc, a_proxy_joins_renews_and_rejoins);
 	tcase_add_test(tc, a_caller_without_credential_two_messages_and_none_are_refused);
+	tcase_add_test(tc, a_join_waits_for_the_transaction_of_another_connection_and_the_loop_does_not);
+	tcase_add_test(tc, who_hangs_up_before_the_store_is_free_has_not_joined);
 	tcase_add_test(tc, a_false_weftd_never_sees_the_token);
 	tcase_add_test(tc, calls_in_progress_end_when_weftd_stops);
 	suite_add_tcase(s, tc);

@@ -12,7 +12,7 @@
 
 static uint64_t now;
 static struct registry *r;
-static bool store_fails;
+static bool store_fails, store_is_busy;
 static unsigned saves, lease_calls, changes, gones, guards;
 static size_t guard_kept, guard_of;
 static char last_gone[256], last_saved[512], last_leases[4096];
@@ -60,6 +60,11 @@ static bool hook_leases(void *ctx, const struct store_lease *leases, size_t n, s
 		snprintf(last_leases + strlen(last_leases), sizeof(last_leases) - strlen(last_leases), "%s=%lld ",
 			 leases[i].name, leases[i].until_ms ? (long long)(leases[i].until_ms - hook_wall(NULL)) : 0);
 	return !store_fails;
+}
+
+static bool hook_busy(void *ctx)
+{
+	return store_is_busy;
 }
 
 static void hook_change(void *ctx, const struct registry_workload *w)
@@ -135,11 +140,12 @@ static void setup(void)
 						    .instance = hook_instance,
 						    .save = hook_save,
 						    .leases = hook_leases,
+						    .busy = hook_busy,
 						    .on_change = hook_change,
 						    .on_gone = hook_gone,
 						    .on_guard = hook_guard};
 	now = 1000000;
-	store_fails = false;
+	store_fails = store_is_busy = false;
 	saves = lease_calls = changes = gones = guards = 0;
 	guard_kept = 77;
 	last_gone[0] = last_saved[0] = last_leases[0] = 0;
@@ -280,6 +286,35 @@ START_TEST(goodbye_removes_at_once_whatever_other_links_there_are)
 	registry_heartbeat(&l2);
 	registry_goodbye(&l2);
 	ck_assert_uint_eq(gones, 1);
+}
+END_TEST
+
+START_TEST(goodbye_to_a_busy_store_removes_at_once_and_is_written_in_the_next_tick)
+{
+	ck_assert(reg(&l1, "orders-1", "10.1.0.2"));
+	ck_assert(reg(&l2, "orders-2", "10.1.0.3"));
+	store_is_busy = true;
+	registry_goodbye(&l1);
+	registry_goodbye(&l2);
+	ck_assert_ptr_null(find("orders-1"));
+	ck_assert_uint_eq(gones, 2);
+	ck_assert_uint_eq(lease_calls, 0);
+	store_is_busy = false;
+	ck_assert(reg(&l2, "orders-2", "10.1.0.3")); /* back before that: its new lease stays */
+	registry_tick(r);
+	ck_assert_str_eq(last_leases, "orders-1=0 ");
+	registry_tick(r);
+	ck_assert_uint_eq(lease_calls, 1);
+}
+END_TEST
+
+START_TEST(goodbye_that_no_tick_has_written_is_written_at_the_end)
+{
+	ck_assert(reg(&l1, "orders-1", "10.1.0.2"));
+	store_is_busy = true;
+	registry_goodbye(&l1);
+	registry_free(&r);
+	ck_assert_str_eq(last_leases, "orders-1=0 ");
 }
 END_TEST
 
@@ -498,6 +533,8 @@ Suite *registry_suite(void)
 	tcase_add_test(c, lost_link_removes_nothing_until_the_lease_is_over);
 	tcase_add_test(c, time_in_which_weftd_did_not_run_ends_no_lease);
 	tcase_add_test(c, goodbye_removes_at_once_whatever_other_links_there_are);
+	tcase_add_test(c, goodbye_to_a_busy_store_removes_at_once_and_is_written_in_the_next_tick);
+	tcase_add_test(c, goodbye_that_no_tick_has_written_is_written_at_the_end);
 	tcase_add_test(c, one_name_from_two_living_addresses_is_refused);
 	tcase_add_test(c, address_goes_to_the_last_who_came_from_it);
 	tcase_add_test(c, renewals_reach_the_store_in_batches);

@@ -7,11 +7,11 @@
 #include "certs/ca.h"
 #include "lib/mem.h"
 #include "tests/unit/control/own_store.h"
+#include "tests/unit/control/slow_writer.h"
 
 #include <check.h>
 #include <fcntl.h>
 #include <pthread.h>
-#include <semaphore.h>
 #include <signal.h>
 #include <sqlite3.h>
 #include <stdio.h>
@@ -157,61 +157,30 @@ END_TEST
 
 /* --- two connections --- */
 
-static sem_t is_within, may_go;
-
-static bool stay_within(struct store *s, const struct store_item *item, const json_t *before, json_t *body,
-			struct err *e)
-{
-	sem_post(&is_within);
-	while (sem_wait(&may_go) != 0)
-		;
-	return true;
-}
-
-/* Writes "slow" by the connection beside, and stays within its transaction until it may go. */
-static void *write_slowly(void *beside)
-{
-	struct object o = service("slow", 80, "");
-	struct store_item it = item_of(&o);
-
-	it.admit = stay_within;
-	bool ok = store_apply(beside, &it, 1, "test", "slow", false, NULL, NULL);
-	json_decref(o.body);
-	return ok ? beside : NULL;
-}
-
 static void *go_soon(void *unused)
 {
 	usleep(50000); /* the other one waits by now; if not, nothing is proved and nothing fails */
-	sem_post(&may_go);
+	slow_writer_let_go();
 	return NULL;
 }
 
 START_TEST(who_reads_beside_a_transaction_sees_what_was_committed_and_who_writes_waits_for_its_end)
 {
-	struct store *beside = store_open_beside(store, &err);
-	pthread_t writer, later;
+	pthread_t later;
 	uint64_t revision;
-	void *done;
 
-	ck_assert_msg(beside != NULL, "%s", err.text);
-	ck_assert(sem_init(&is_within, 0, 0) == 0 && sem_init(&may_go, 0, 0) == 0);
 	ck_assert(apply_one("a", 80, "", false, NULL, NULL));
 	ck_assert(!store_busy(store));
-	ck_assert_int_eq(pthread_create(&writer, NULL, write_slowly, beside), 0);
-	ck_assert_int_eq(sem_wait(&is_within), 0);
+	slow_writer_begin(store);
 	ck_assert(store_busy(store));
 	ck_assert(store_revision(store, &revision, &err));
 	ck_assert_uint_eq(revision, 1);
 	ck_assert_int_eq(pthread_create(&later, NULL, go_soon, NULL), 0);
 	ck_assert(apply_one("b", 80, "", false, &revision, NULL));
 	ck_assert_uint_eq(revision, 3); /* after the slow one */
-	ck_assert(pthread_join(writer, &done) == 0 && done == beside);
 	ck_assert_int_eq(pthread_join(later, NULL), 0);
+	slow_writer_join();
 	ck_assert(!store_busy(store));
-	ck_assert(store_revision(beside, &revision, &err));
-	ck_assert_uint_eq(revision, 3);
-	store_free(&beside);
 }
 END_TEST
 

@@ -206,8 +206,8 @@ test: ## everything that continuous integration runs (root): packages, builds, u
 	$(Q)$(MAKE) --no-print-directory lint
 	$(Q)$(MAKE) --no-print-directory integ
 
-idle: all ## 8,000 idle connections of each sidecar (root; several minutes)
-	$(Q)WEFT_IDLE=8000 WEFT_BUILD=build/plain $(PYTHON) -m pytest -q tests/integ/test_idle_memory.py -k opaque
+idle: all ## 8,000 idle connections of each sidecar, memory after 100,000 handshakes (root; several minutes)
+	$(Q)WEFT_IDLE=8000 WEFT_HANDSHAKES=100000 WEFT_BUILD=build/plain $(PYTHON) -m pytest -q tests/integ/test_idle_memory.py -k "opaque or full_handshakes"
 
 stall: all ## a reader that stops for 60 s; the memory limit with four worker threads (root)
 	$(Q)WEFT_STALL_S=60 WEFT_BUILD=build/plain $(PYTHON) -m pytest -q tests/integ/test_memory.py -k stops_for_long

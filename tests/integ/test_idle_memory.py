@@ -20,6 +20,7 @@ pytestmark = pytest.mark.plain("memory is a claim about the plain build")
 HTTP, TCP = 8080, 9000
 MB = 1024  # in KiB
 MANY = int(os.environ.get("WEFT_IDLE", "1000"))  # make idle: 8,000
+HANDSHAKES = int(os.environ.get("WEFT_HANDSHAKES", "2000"))  # make idle: 100,000
 GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 
@@ -155,6 +156,32 @@ def test_memory_comes_back_after_a_load(mesh):
         for w in sidecars(mesh):
             assert high[w] > 2 * idle[w], "too little for a claim"
             wait_until(lambda w=w: pss_kb(w) <= 1.3 * idle[w], 60, f"{w.name} is back within 1.3 times {idle[w]} KiB")
+
+
+def test_thousands_of_full_handshakes_leave_nothing(mesh):
+    """CVE-2024-2511 was a cache of TLS 1.3 sessions that grew with each."""
+    def handshakes(n):
+        for _ in range(n // 50):  # an opaque connection has one of its own between the two sidecars
+            for c in connect_all(mesh.web.host, 50, mesh.vip, lambda i: TCP, b"x", b"y"):
+                c.close()
+
+    def lowest():
+        """Of four seconds: it is given back in steps."""
+        end, low = time.monotonic() + 4, {}
+        while time.monotonic() < end:
+            time.sleep(0.2)
+            for w in sidecars(mesh):
+                low[w] = min(low.get(w, 1 << 30), private_kb(w))
+        return low
+
+    with Answers(mesh.orders.host, [TCP], b"y"):
+        handshakes(500)
+        first = lowest()
+        before = mesh.orders.metric("weft_connections_total")
+        handshakes(HANDSHAKES)
+        assert mesh.orders.metric("weft_connections_total") - before >= HANDSHAKES
+        for w, kb in first.items():
+            after_trim(w, private_kb, kb + 128, f"private dirty pages after {HANDSHAKES} handshakes more, {kb} before")
 
 
 def cpu_s(pid):

@@ -455,6 +455,7 @@ static bool start(struct daemon *d, struct err *err)
 	signal(SIGPIPE, SIG_IGN);
 	task_init(&d->flush, on_flush);
 	writer_init(&d->tick_write, tick);
+	d->tick_write.first = true; /* behind a thousand joins it would be late */
 	d->loop = loop_new(err);
 	if (!d->loop)
 		return false;

@@ -97,7 +97,7 @@ struct list *issue_calls(struct issue *is)
 	return &is->calls;
 }
 
-struct write_queue *issue_writes(const struct issue *is)
+struct write_queue *issue_queue(const struct issue *is)
 {
 	return is->cfg.writes;
 }
@@ -376,6 +376,16 @@ static bool step_read(struct attempt *a, struct str request)
 		return true;
 	a->status = GRPC_INVALID_ARGUMENT;
 	return err_prefix(&a->err, "not an IssueRequest of weft.v1");
+}
+
+bool issue_writes(struct issue *is, const struct issue_from *from, struct str request)
+{
+	MUST_BE(is, ISSUE_MAGIC);
+	struct attempt a = {.is = is, .from = from};
+	proto_arena_init(&a.memory, UNPACKED_MAX);
+	bool writes = step_limit(&a) && step_read(&a, request) && (!empty(a.req->token) || !empty(a.req->rejoin));
+	attempt_done(&a);
+	return writes;
 }
 
 void issue_answer(struct issue *is, const struct issue_from *from, struct str request, struct issue_answer *ret)

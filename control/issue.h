@@ -46,12 +46,14 @@ struct issue_answer {
 	uint8_t *message;        /* an IssueResponse; NULL when refused */
 	size_t len;
 };
+/* Answering it may write to the store: a join or a rejoin that is not refused out of hand. */
+bool issue_writes(struct issue *is, const struct issue_from *from, struct str request);
 /* Decides, stores what has to be stored (one commit), signs. Says event issued or issue_refused. Blocks as the store does. */
 void issue_answer(struct issue *is, const struct issue_from *from, struct str request, struct issue_answer *ret);
 void issue_answer_done(struct issue_answer *a);
 
 /* Calls in progress, for issue_call.c; empty when the issuer is freed (issue_calls_end). */
 struct list *issue_calls(struct issue *is);
-struct write_queue *issue_writes(const struct issue *is);
+struct write_queue *issue_queue(const struct issue *is);
 
 #endif

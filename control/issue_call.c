@@ -68,9 +68,8 @@ static struct issue_from from_of(struct grpc_call *call)
 	};
 }
 
-static void reply(struct writer *w)
+static void reply(struct issue_call *c)
 {
-	struct issue_call *c = CONTAINER_OF(w, struct issue_call, writer);
 	struct issue_from from = from_of(c->call);
 	struct issue_answer answer;
 	issue_answer(c->issue, &from, str_make(c->request, c->len), &answer);
@@ -80,14 +79,24 @@ static void reply(struct writer *w)
 	issue_answer_done(&answer);
 }
 
+static void on_turn(struct writer *w)
+{
+	reply(CONTAINER_OF(w, struct issue_call, writer));
+}
+
 static void on_half_close(void *ctx, struct grpc_call *call)
 {
 	struct issue_call *c = ctx;
 	MUST_BE(c, CALL_MAGIC);
-	if (!c->request)
+	if (!c->request) {
 		finish(c, GRPC_INVALID_ARGUMENT, "Issue takes a request");
+		return;
+	}
+	struct issue_from from = from_of(call);
+	if (issue_writes(c->issue, &from, str_make(c->request, c->len)))
+		writer_take(issue_queue(c->issue), &c->writer);
 	else
-		writer_take(issue_writes(c->issue), &c->writer);
+		reply(c);
 }
 
 static void on_end(void *ctx, struct grpc_call *call, enum grpc_status status, const char *text)
@@ -110,7 +119,7 @@ bool issue_call(struct issue *is, struct grpc_call *call, const struct grpc_call
 	c->magic = CALL_MAGIC;
 	c->issue = is;
 	c->call = call;
-	writer_init(&c->writer, reply);
+	writer_init(&c->writer, on_turn);
 	list_push(issue_calls(is), &c->node);
 	*ret_ev = &events;
 	*ret_ctx = c;

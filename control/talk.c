@@ -150,8 +150,8 @@ static enum grpc_status status_of(const struct err *err)
 									: GRPC_PERMISSION_DENIED;
 }
 
-/* As talk_send(), also below: false, t is gone. */
-static bool on_register(struct talk *t, const Weft__V1__Register *r)
+/* t may be gone afterwards. */
+static void on_register(struct talk *t, const Weft__V1__Register *r)
 {
 	struct err err;
 	char text[IP_TEXT_MAX];
@@ -159,7 +159,7 @@ static bool on_register(struct talk *t, const Weft__V1__Register *r)
 		event(EV_REGISTER_REFUSED, "identity=\"%s/%s\" instance=\"%.64s\" address=%s reason=\"%s\"", t->ns,
 		      t->sa, r->instance, ip_text(&caller_address(t->call)->ip, text), err.text);
 		talk_refuse(t, status_of(&err), err.text);
-		return false;
+		return;
 	}
 	const struct registry_workload *w = t->link.workload;
 	if (!t->joined)
@@ -173,12 +173,17 @@ static bool on_register(struct talk *t, const Weft__V1__Register *r)
 	ok.address = (ProtobufCBinaryData){t->link.source.len, t->link.source.b};
 	m.kind_case = WEFT__V1__LINK_DOWN__KIND_REGISTERED;
 	m.registered = &ok;
-	return talk_send(t, &m);
+	(void)talk_send(t, &m);
 }
 
-/* Until its turn to write, which may be now; then t may be gone. */
-static void hold(struct talk *t, struct str message)
+/* Until its turn to write, which may be now; then t may be gone. One that waits already says less than this one. */
+static void hold(struct talk *t, struct str message, const Weft__V1__Register *r)
 {
+	held_drop(t);
+	if (t->server->held + message.len > TALK_HELD_MAX) {
+		on_register(t, r);
+		return;
+	}
 	t->held = mem_dup(message.p, message.len);
 	t->held_len = message.len;
 	t->server->held += message.len;
@@ -187,38 +192,35 @@ static void hold(struct talk *t, struct str message)
 
 /* --- the rest --- */
 
-static bool on_heartbeat(struct talk *t, const Weft__V1__Heartbeat *h)
+/* As on_register(). */
+static void on_heartbeat(struct talk *t, const Weft__V1__Heartbeat *h)
 {
 	Weft__V1__LinkDown m = WEFT__V1__LINK_DOWN__INIT;
 	Weft__V1__HeartbeatAck ack = WEFT__V1__HEARTBEAT_ACK__INIT;
-	if (t->joined && !t->link.workload) {
+	if (t->joined && !t->link.workload && !t->held) {
 		/* Its lease was over before this came, or another link said goodbye: it must register anew. */
 		talk_end(t, GRPC_ABORTED, "the registration is gone; register again");
-		return false;
+		return;
 	}
 	registry_heartbeat(&t->link);
 	ack.sequence = h->sequence;
 	ack.now_ms = t->server->cfg.wall_ms(t->server->cfg.ctx);
 	m.kind_case = WEFT__V1__LINK_DOWN__KIND_HEARTBEAT_ACK;
 	m.heartbeat_ack = &ack;
-	return talk_send(t, &m);
+	(void)talk_send(t, &m);
 }
 
-static bool take(struct talk *t, const Weft__V1__LinkUp *m)
+/* What comes while a registration waits does not wait with it: who says goodbye takes it back. */
+static void on_goodbye(struct talk *t)
 {
-	if (m->kind_case == WEFT__V1__LINK_UP__KIND_REGISTER)
-		return on_register(t, m->register_);
-	if (m->kind_case == WEFT__V1__LINK_UP__KIND_HEARTBEAT)
-		return on_heartbeat(t, m->heartbeat);
-	if (m->kind_case == WEFT__V1__LINK_UP__KIND_GOODBYE)
-		registry_goodbye(&t->link);
-	/* else: something of a later version, which can do without an answer */
-	return true;
+	held_drop(t);
+	registry_goodbye(&t->link);
 }
 
 /* What was held was read before, and is read again: it may refer to nothing but its own bytes. */
-static bool take_held(struct talk *t)
+static void on_turn(struct writer *w)
 {
+	struct talk *t = CONTAINER_OF(w, struct talk, writer);
 	uint8_t *message = t->held;
 	struct proto_arena arena;
 	size_t len = t->held_len;
@@ -226,16 +228,10 @@ static bool take_held(struct talk *t)
 	held_drop(t);
 	proto_arena_init(&arena, TALK_DECODE_MAX);
 	const Weft__V1__LinkUp *m = proto_unpack(&arena, &weft__v1__link_up__descriptor, str_make(message, len), NULL);
-	MUST(m);
-	bool there = take(t, m);
+	MUST(m && m->kind_case == WEFT__V1__LINK_UP__KIND_REGISTER);
+	on_register(t, m->register_);
 	proto_arena_done(&arena);
 	mem_free(message);
-	return there;
-}
-
-static void on_turn(struct writer *w)
-{
-	(void)take_held(CONTAINER_OF(w, struct talk, writer));
 }
 
 static void on_message(void *ctx, struct grpc_call *call, struct str message)
@@ -245,22 +241,27 @@ static void on_message(void *ctx, struct grpc_call *call, struct str message)
 	struct err err;
 	MUST_BE(t, TALK_MAGIC);
 	t->heard_ms = loop_now_ms(t->server->cfg.loop);
-	if (t->held && !take_held(t)) /* what came first comes first */
-		return;
 	proto_arena_init(&arena, TALK_DECODE_MAX);
 	const Weft__V1__LinkUp *m = proto_unpack(&arena, &weft__v1__link_up__descriptor, message, &err);
 	if (!m)
 		talk_end(t, GRPC_INVALID_ARGUMENT, err.text);
-	else if (m->kind_case == WEFT__V1__LINK_UP__KIND_REGISTER && t->server->held + message.len <= TALK_HELD_MAX)
-		hold(t, message);
-	else
-		(void)take(t, m);
+	else if (m->kind_case == WEFT__V1__LINK_UP__KIND_REGISTER)
+		hold(t, message, m->register_);
+	else if (m->kind_case == WEFT__V1__LINK_UP__KIND_HEARTBEAT)
+		on_heartbeat(t, m->heartbeat);
+	else if (m->kind_case == WEFT__V1__LINK_UP__KIND_GOODBYE)
+		on_goodbye(t);
+	/* else: something of a later version, which can do without an answer */
 	proto_arena_done(&arena);
 }
 
 static void on_half_close(void *ctx, struct grpc_call *call)
 {
-	talk_end(ctx, GRPC_OK, "");
+	struct talk *t = ctx;
+	if (t->held)
+		talk_end(t, GRPC_ABORTED, "the call was ended before its registration was stored");
+	else
+		talk_end(t, GRPC_OK, "");
 }
 
 static void on_end(void *ctx, struct grpc_call *call, enum grpc_status status, const char *text)

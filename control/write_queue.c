@@ -11,6 +11,7 @@ struct write_queue {
 	struct task look;
 	uint64_t turn_us; /* the turn in which `written` wrote */
 	unsigned written;
+	uint64_t wrote_ms; /* the last one */
 };
 
 static bool turn_is_full(struct write_queue *q)
@@ -29,9 +30,10 @@ static bool let_write(struct write_queue *q, struct writer *w)
 	if (turn_is_full(q))
 		return false;
 	bool alone = store_try_turn(q->store);
-	if (!alone && loop_now_ms(q->loop) - w->asked_ms < WRITE_WAIT_MS)
+	if (!alone && loop_now_ms(q->loop) - MAX(w->asked_ms, q->wrote_ms) < WRITE_WAIT_MS)
 		return false;
 	q->written++;
+	q->wrote_ms = loop_now_ms(q->loop);
 	list_remove(&w->node);
 	w->on_turn(w);
 	if (alone)
@@ -60,8 +62,8 @@ static void on_look(struct task *t)
 
 void writer_init(struct writer *w, void (*on_turn)(struct writer *w))
 {
+	*w = (struct writer){.on_turn = on_turn};
 	list_init(&w->node);
-	w->on_turn = on_turn;
 }
 
 void writer_take(struct write_queue *q, struct writer *w)
@@ -74,7 +76,10 @@ void writer_take(struct write_queue *q, struct writer *w)
 	w->asked_ms = loop_now_ms(q->loop);
 	if (list_empty(&q->waiting) && let_write(q, w))
 		return;
-	list_push(&q->waiting, &w->node);
+	if (w->first)
+		list_push_front(&q->waiting, &w->node);
+	else
+		list_push(&q->waiting, &w->node);
 	if (!task_queued(&q->look))
 		look_again(q);
 }

@@ -3,8 +3,8 @@
  * disk. Who finds another connection within its transaction, or comes too late in a turn, waits here in the order of asking, and
  * the loop does not wait with him: an apply of 10,000 objects holds the store for 0.4 s.
  *
- * Nobody waits for ever: after WRITE_WAIT_MS a writer goes ahead and lets the loop wait, so a store that is always busy holds up no
- * join. The queue is as long as there are writers, which their owners bound. */
+ * Nobody waits for ever: when it has let nobody write for WRITE_WAIT_MS the next one goes ahead and the loop waits, so a store that
+ * is always busy keeps nobody out. The queue is as long as there are writers, which their owners bound. */
 #ifndef WEFT_CONTROL_WRITE_QUEUE_H
 #define WEFT_CONTROL_WRITE_QUEUE_H
 
@@ -20,6 +20,7 @@ struct write_queue;
 struct writer {
 	struct list node;
 	uint64_t asked_ms;
+	bool first; /* it goes before all others; set by its owner */
 	/* Write now: nobody else does until this returns. Not called after writer_leave(). May free the writer. */
 	void (*on_turn)(struct writer *w);
 };

@@ -16,7 +16,7 @@ static struct world {
 	struct registry *registry;
 	struct registry_link link[LINKS];
 	uint64_t now;
-	bool store_fails;
+	bool store_fails, store_is_busy;
 	size_t changed, gone;
 } w;
 
@@ -49,6 +49,11 @@ static bool save(void *ctx, const struct store_instance *i, struct err *err)
 static bool leases(void *ctx, const struct store_lease *l, size_t n, struct err *err)
 {
 	return !w.store_fails || err_set(err, ERR_STORE, "full");
+}
+
+static bool busy(void *ctx)
+{
+	return w.store_is_busy;
 }
 
 /* Whatever was said, this holds of a workload. */
@@ -142,6 +147,7 @@ static void step(struct input *in)
 		break;
 	case 6:
 		w.store_fails = what & 128;
+		w.store_is_busy = what & 64;
 		break;
 	default:
 		registry_grace(w.registry, what & 128 ? 5000 : 0);
@@ -151,8 +157,15 @@ static void step(struct input *in)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-	static const struct registry_hooks hooks = {now_ms, wall_ms,   instance, save,
-						    leases, on_change, on_gone,  on_guard};
+	static const struct registry_hooks hooks = {.now_ms = now_ms,
+						    .wall_ms = wall_ms,
+						    .instance = instance,
+						    .save = save,
+						    .leases = leases,
+						    .busy = busy,
+						    .on_change = on_change,
+						    .on_gone = on_gone,
+						    .on_guard = on_guard};
 	struct input in = {data, size};
 	w = (struct world){.now = 1000000, .registry = registry_new(&hooks, NULL, "weft.test", 15000)};
 	for (size_t i = 0; i < LINKS; i++)

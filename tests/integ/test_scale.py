@@ -152,10 +152,13 @@ def test_proxies_that_join_while_thousands_of_objects_are_written_keep_nobody_wa
     writer = threading.Thread(target=keep_writing)
     with undisturbed(mesh.weftd.pid, threads=False), Latency(mesh) as waits:
         writer.start()
-        swarms = [Swarm(mesh, host, 50, 1000 + 50 * n, "app") for n in range(4)]
-        joined.set()
-        writer.join()
+        try:
+            swarms = [Swarm(mesh, host, 50, 1000 + 50 * n, "app") for n in range(4)]
+        finally:
+            joined.set()
+            writer.join()
     print(f"{len(tries)} tries while 200 joined; the longest wait {waits.worst_ms:.1f} ms")
     for swarm in swarms:
         swarm.proc.stop()
+    assert len(tries) >= 3, "an apply failed"
     assert waits.worst_ms <= 100, waits.worst_ms

@@ -320,6 +320,45 @@ START_TEST(whatever_fails_and_wherever_a_change_is_there_whole_or_not_at_all_and
 }
 END_TEST
 
+/* Rows put there from outside: applying so many takes too long here. */
+static void fill(unsigned n)
+{
+	sqlite3 *db;
+	char *sql = mem_printf("WITH RECURSIVE c (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM c WHERE i < %u)"
+			       " INSERT INTO objects SELECT 'Many', 'shop', 'full-' || i, '{}', 1, 1, 1 FROM c",
+			       n);
+	store_free(&store);
+	ck_assert_int_eq(sqlite3_open(path, &db), SQLITE_OK);
+	ck_assert_int_eq(sqlite3_exec(db, sql, NULL, NULL, NULL), SQLITE_OK);
+	sqlite3_close(db);
+	mem_free(sql);
+	store = store_open(path, &err);
+	ck_assert_msg(store != NULL, "%s", err.text);
+}
+
+static bool apply_one(unsigned i)
+{
+	struct object o = service(i, 0);
+	struct store_item it = {o.kind->name, o.ns, o.name, o.body, o.kind->admit, STORE_UNCHANGED};
+	bool ok = store_apply(store, &it, 1, "test", "apply", false, NULL, &err);
+	json_decref(o.body);
+	return ok;
+}
+
+START_TEST(a_commit_that_failed_takes_no_place_in_a_store_that_is_nearly_full)
+{
+	fill(STORE_OBJECTS_MAX - 1 - OBJECTS);
+	ck_assert_msg(apply(1), "%s", err.text);
+	arm(SYNC, 1, false);
+	ck_assert(!apply_one(OBJECTS));
+	ck_assert_int_eq(err.code, ERR_STORE);
+	arm(SYNC, 0, false);
+	ck_assert_msg(apply_one(OBJECTS), "%s", err.text);
+	ck_assert(!apply_one(OBJECTS + 1));
+	ck_assert_int_eq(err.code, ERR_LIMIT);
+}
+END_TEST
+
 START_TEST(a_store_that_cannot_be_read_to_its_end_is_refused_and_never_an_empty_one)
 {
 	store_free(&store);
@@ -354,6 +393,7 @@ Suite *store_fault_suite(void)
 	tcase_add_checked_fixture(tc, make, drop);
 	tcase_add_loop_test(tc, whatever_fails_and_wherever_a_change_is_there_whole_or_not_at_all_and_it_is_said, 0,
 			    (int)ARRAY_LEN(faults));
+	tcase_add_test(tc, a_commit_that_failed_takes_no_place_in_a_store_that_is_nearly_full);
 	tcase_add_test(tc, a_store_that_cannot_be_read_to_its_end_is_refused_and_never_an_empty_one);
 	suite_add_tcase(s, tc);
 	return s;

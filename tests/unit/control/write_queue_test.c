@@ -7,6 +7,7 @@
 
 #include <check.h>
 #include <pthread.h>
+#include <time.h>
 
 #define WRITERS (2 * WRITE_TURN + 1)
 
@@ -201,6 +202,72 @@ START_TEST(who_left_gets_no_turn)
 }
 END_TEST
 
+START_TEST(who_goes_first_does_not_wait_for_those_who_wait)
+{
+	slow_writer_begin(store);
+	for (size_t i = 0; i < WRITERS; i++)
+		writer_take(queue, &writers[i]);
+	writer_leave(&writers[WRITERS - 1]);
+	writers[WRITERS - 1].first = true;
+	writer_take(queue, &writers[WRITERS - 1]);
+	slow_writer_let_go();
+	slow_writer_join();
+	stop_after = WRITERS;
+	loop_run(loop);
+	ck_assert_uint_eq(order[0], WRITERS - 1);
+	ck_assert_uint_eq(order[1], 0);
+}
+END_TEST
+
+#define BACKLOG 40
+
+static struct writer backlog[BACKLOG];
+static size_t through;
+
+static void on_backlog_turn(struct writer *w)
+{
+	struct timespec pause = {.tv_nsec = 2 * WRITE_WAIT_MS * 1000000L / BACKLOG};
+
+	nanosleep(&pause, NULL); /* together they take twice as long as one may have to wait */
+	if (++through == BACKLOG)
+		loop_stop(loop);
+}
+
+static size_t before_busy;
+
+/* Nobody has written, and the loop came here: it did not wait. */
+static void on_let_go_of_backlog(struct timer *t)
+{
+	ck_assert_uint_eq(through, before_busy);
+	slow_writer_let_go();
+}
+
+static void on_busy_at_last(struct timer *t)
+{
+	before_busy = through;
+	ck_assert(through > 0 && through < BACKLOG);
+	slow_writer_begin(store);
+	timer_init(t, loop, on_let_go_of_backlog);
+	timer_start(t, 100);
+}
+
+START_TEST(a_long_queue_is_no_busy_store)
+{
+	struct timer t;
+
+	through = 0;
+	for (size_t i = 0; i < BACKLOG; i++) {
+		writer_init(&backlog[i], on_backlog_turn);
+		writer_take(queue, &backlog[i]);
+	}
+	timer_init(&t, loop, on_busy_at_last);
+	timer_start(&t, WRITE_WAIT_MS + WRITE_WAIT_MS / 3); /* the last ones have waited for longer than that */
+	loop_run(loop);
+	slow_writer_join();
+	ck_assert_uint_eq(through, BACKLOG);
+}
+END_TEST
+
 Suite *write_queue_suite(void);
 Suite *write_queue_suite(void)
 {
@@ -215,6 +282,8 @@ Suite *write_queue_suite(void)
 	tcase_add_test(tc, who_asks_behind_others_waits_behind_them);
 	tcase_add_test(tc, a_store_that_stays_busy_holds_nobody_up_for_longer_than_a_second);
 	tcase_add_test(tc, who_left_gets_no_turn);
+	tcase_add_test(tc, who_goes_first_does_not_wait_for_those_who_wait);
+	tcase_add_test(tc, a_long_queue_is_no_busy_store);
 	suite_add_tcase(s, tc);
 	return s;
 }

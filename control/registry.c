@@ -22,7 +22,7 @@ struct registry {
 	struct map workloads;
 	size_t guarded;      /* kept though their leases are over */
 	uint64_t stormy_ms;  /* when too many were about to vanish last */
-	struct ended *ended; /* n_ended; the store does not know yet */
+	struct ended *ended; /* n_ended, at most REGISTRY_WORKLOADS_MAX; the store does not know yet */
 	size_t n_ended;
 	uint64_t *lapsed_ms; /* when workloads went by their lease, for the guard's window; the last n_lapsed */
 	size_t n_lapsed;
@@ -489,7 +489,7 @@ void registry_goodbye(struct registry_link *l)
 		return;
 	struct registry *r = l->registry;
 	struct store_lease over = {w->ns, w->instance, 0};
-	if (r->hooks.busy && r->hooks.busy(r->ctx))
+	if (r->n_ended < REGISTRY_WORKLOADS_MAX && r->hooks.busy && r->hooks.busy(r->ctx))
 		end_later(r, w);
 	else
 		(void)r->hooks.leases(r->ctx, &over, 1, NULL); /* the store says so itself; after a restart it lapses */

@@ -180,7 +180,7 @@ static void on_register(struct talk *t, const Weft__V1__Register *r)
 static void hold(struct talk *t, struct str message, const Weft__V1__Register *r)
 {
 	held_drop(t);
-	if (t->server->held + message.len > TALK_HELD_MAX) {
+	if (t->server->held + message.len > t->server->cfg.held_max) {
 		on_register(t, r);
 		return;
 	}
@@ -318,6 +318,8 @@ struct talk_server *talk_server_new(const struct talk_server_cfg *cfg)
 {
 	struct talk_server *s = NEW(struct talk_server);
 	s->cfg = *cfg;
+	if (s->cfg.held_max == 0)
+		s->cfg.held_max = TALK_HELD_MAX;
 	list_init(&s->talks);
 	return s;
 }

@@ -20,6 +20,7 @@ struct talk_server_cfg {
 	struct loop *loop;
 	struct registry *registry;  /* borrowed */
 	struct write_queue *writes; /* borrowed: registrations wait in it while others write; NULL: they do not */
+	size_t held_max;            /* bytes of them; 0: TALK_HELD_MAX */
 	int64_t (*wall_ms)(void *ctx);
 	void *ctx;
 };

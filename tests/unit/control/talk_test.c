@@ -7,6 +7,8 @@
 #include "lib/proto/weft.pb-c.h"
 
 #include <check.h>
+#include <pthread.h>
+#include <unistd.h>
 
 static struct err err;
 
@@ -29,7 +31,7 @@ static void make(void)
 
 static void say(const Weft__V1__LinkUp *m)
 {
-	uint8_t bytes[512];
+	uint8_t bytes[2 * WORLD_HELD_MAX];
 
 	ck_assert_uint_le(weft__v1__link_up__get_packed_size(m), sizeof(bytes));
 	size_t len = weft__v1__link_up__pack(m, bytes);
@@ -159,6 +161,33 @@ START_TEST(of_registrations_that_wait_the_last_one_counts)
 }
 END_TEST
 
+static void *let_go_soon(void *unused)
+{
+	usleep(200000); /* the loop waits by then; if not, the test fails */
+	slow_writer_let_go();
+	return NULL;
+}
+
+START_TEST(what_has_no_room_to_wait_in_is_written_at_once_and_the_loop_waits)
+{
+	char version[WORLD_HELD_MAX + 1];
+	pthread_t later;
+
+	memset(version, 'v', WORLD_HELD_MAX);
+	version[WORLD_HELD_MAX] = 0;
+	slow_writer_begin(w.store);
+	ck_assert_int_eq(pthread_create(&later, NULL, let_go_soon, NULL), 0);
+	uint64_t began = loop_clock_us();
+	say_register(version);
+	world_run_ms(50);
+	ck_assert_uint_ge(loop_clock_us() - began, 150000); /* 50 ms if it had not waited */
+	expect(1, WEFT__V1__LINK_DOWN__KIND_REGISTERED);
+	ck_assert(registered());
+	ck_assert_int_eq(pthread_join(later, NULL), 0);
+	slow_writer_join();
+}
+END_TEST
+
 START_TEST(goodbye_takes_back_what_waits_and_ends_what_was_registered)
 {
 	say_register("one");
@@ -222,6 +251,7 @@ Suite *talk_suite(void)
 	tcase_add_test(tc, a_registration_waits_for_another_connections_transaction_and_heartbeats_do_not);
 	tcase_add_test(tc, who_registers_again_after_goodbye_may_send_heartbeats_meanwhile);
 	tcase_add_test(tc, of_registrations_that_wait_the_last_one_counts);
+	tcase_add_test(tc, what_has_no_room_to_wait_in_is_written_at_once_and_the_loop_waits);
 	tcase_add_test(tc, goodbye_takes_back_what_waits_and_ends_what_was_registered);
 	tcase_add_test(tc, a_call_that_ends_before_its_registration_was_stored_hears_so);
 	tcase_add_test(tc, who_hangs_up_while_he_waits_is_not_registered);

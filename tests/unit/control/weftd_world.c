@@ -132,8 +132,11 @@ void world_make(void)
 	w.issue =
 	    issue_new(&(struct issue_cfg){.store = w.store, .writes = w.writes, .ca = w.ca, .lifetime_s = 60}, &err);
 	w.registry = registry_new(&hooks, NULL, WORLD_TD, 15000);
-	w.talks = talk_server_new(
-	    &(struct talk_server_cfg){.loop = w.loop, .registry = w.registry, .writes = w.writes, .wall_ms = wall_ms});
+	w.talks = talk_server_new(&(struct talk_server_cfg){.loop = w.loop,
+							    .registry = w.registry,
+							    .writes = w.writes,
+							    .held_max = WORLD_HELD_MAX,
+							    .wall_ms = wall_ms});
 	struct credential *own = world_credential("weft-system", "weftd", true);
 	SSL_CTX *tls = tlsctx_server_optional(own, world_alpn, conn_tls_arg_index(), &err);
 	ck_assert_msg(tls != NULL, "%s", err.text);

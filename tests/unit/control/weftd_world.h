@@ -14,8 +14,9 @@
 #include "control/write_queue.h"
 #include "lib/listener.h"
 
-#define WORLD_TD    "weft.test"
-#define WORLD_WEFTD "spiffe://weft.test/ns/weft-system/sa/weftd"
+#define WORLD_HELD_MAX 1024 /* bytes of registrations that wait */
+#define WORLD_TD       "weft.test"
+#define WORLD_WEFTD    "spiffe://weft.test/ns/weft-system/sa/weftd"
 
 extern const char *const world_alpn[];
 

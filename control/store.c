@@ -198,6 +198,8 @@ struct store *store_open(const char *path, struct err *err)
 {
 	if (!check_file(path, err))
 		return NULL;
+	/* No sums of memory: every allocation of every thread would take their one lock. Refused, and of no use, once SQLite has begun. */
+	(void)sqlite3_config(SQLITE_CONFIG_MEMSTATUS, 0);
 	struct store_file *f = file_new(path);
 	struct store *s = file_lock(f, err) ? store_new(f, err) : NULL;
 	/* The empty transaction shows now rather than at the first write that it can be written. */
